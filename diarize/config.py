@@ -1,0 +1,139 @@
+"""YAML and ``key=value`` overrides onto a dataclass; components built from ``_target_`` nodes.
+
+Merge order: dataclass defaults, YAML files from left to right, then overrides. A key that the
+dataclass does not have is an error that names its neighbours. Two seams, the front end and the
+encoder, hold a ``_target_`` class of this package; their keys are checked against the dataclass
+that the class names as ``config``.
+"""
+
+import difflib
+import importlib
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from diarize.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def load_config(
+    config_class: type[Config],
+    paths: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    values: dict[str, Any] | None = None,
+) -> Config:
+    """A filled dataclass.
+
+    Args:
+        config_class: dataclass whose fields are the settings.
+        paths: YAML files that hold differences from the defaults, later ones winning.
+        overrides: ``key=value`` strings with dotted keys, winning over files.
+        values: a plain dict merged before the files, as a checkpoint stores it.
+
+    Raises:
+        ConfigError: for a file that cannot be read, a key no dataclass has, or a bad value.
+    """
+    merged = OmegaConf.structured(config_class)
+    layers: list[tuple[str, Any]] = []
+    if values is not None:
+        layers.append((config_class.__name__, values))
+    for path in paths:
+        layers.append((str(path), _read_yaml(Path(path))))
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(
+                f"{override!r}: an override is written key=value, but there is no '='. "
+                "Write for example trainer.max_steps=100."
+            )
+        layers.append((override, OmegaConf.from_dotlist([override])))
+    for where, layer in layers:
+        _check_keys(where, config_class, OmegaConf.create(layer))
+        try:
+            merged = OmegaConf.merge(merged, layer)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from None
+    try:
+        return typing.cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{config_class.__name__}: {str(error).splitlines()[0]}") from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain dicts, lists and scalars, as checkpoints and YAML hold it."""
+    return asdict(config)
+
+
+def save_config(config: Any, path: str | Path) -> None:
+    """Write a dataclass as YAML."""
+    OmegaConf.save(OmegaConf.create(to_dict(config)), path)
+
+
+def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
+    """Build the component that a ``_target_`` node names.
+
+    Args:
+        node: ``{"_target_": "diarize.package.Class", key: value, ...}``.
+        arguments: passed to the class after its config.
+
+    Raises:
+        ConfigError: if the target lies outside this package, does not exist, or a key is
+            not a setting of its config class.
+    """
+    settings = dict(node)
+    target = str(settings.pop("_target_", ""))
+    component = _find_target(target)
+    config_class = typing.get_type_hints(component).get("config")
+    if not (isinstance(config_class, type) and is_dataclass(config_class)):
+        raise ConfigError(f"_target_ {target!r} is not a component with a config dataclass.")
+    return component(load_config(config_class, values=settings), **arguments)
+
+
+def _find_target(target: str) -> type:
+    module_name, _, class_name = target.rpartition(".")
+    if not module_name.startswith("diarize."):
+        raise ConfigError(
+            f"_target_ is {target!r}, but only classes of this package, 'diarize.…', may be "
+            "built from YAML. Build your own component in Python and pass it to Diarizer."
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError):
+        raise ConfigError(f"_target_ {target!r} does not exist. Check its spelling.") from None
+    if not isinstance(found, type):
+        raise ConfigError(f"_target_ {target!r} is not a class.")
+    return found
+
+
+def _read_yaml(path: Path) -> DictConfig:
+    try:
+        loaded = OmegaConf.load(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
+    except Exception as error:  # PyYAML's parse errors share no public base with OmegaConf's
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{path}: holds a list, but settings are 'key: value' lines.")
+    return loaded
+
+
+def _check_keys(where: str, config_class: type, layer: Any, prefix: str = "") -> None:
+    """Name the first key that a dataclass does not have, with its likely meaning."""
+    hints = typing.get_type_hints(config_class)
+    known = [field.name for field in fields(config_class)]
+    for key in layer:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            way_out = f"Did you mean {close[0]}?" if close else f"It has: {', '.join(known)}."
+            raise ConfigError(
+                f"{where}: {prefix}{key} is not a setting of {config_class.__name__}. {way_out}"
+            )
+        value = OmegaConf.to_container(layer).get(key)  # type: ignore[union-attr]
+        if isinstance(value, dict) and is_dataclass(hints[key]):
+            nested = typing.cast(type, hints[key])
+            _check_keys(where, nested, OmegaConf.create(value), f"{prefix}{key}.")
