@@ -1,0 +1,54 @@
+"""Text is read with the place of every fault; files are written whole or not at all."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+def read_lines(path: str | Path, error: type[Exception]) -> list[str]:
+    """Lines of a UTF-8 text file without their line ends; a byte order mark is passed over.
+
+    Raises:
+        error: if the file cannot be read, or holds bytes that are no UTF-8.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror}). Check the path.") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        number = content.count(b"\n", 0, fault.start) + 1
+        raise error(f"{path}:{number}: is not UTF-8 text. Save the file as UTF-8.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path to write to, moved onto ``path`` when the block ends and removed if it fails.
+
+    A symbolic link stays one and its target is replaced; what is no regular file
+    (``/dev/stdout``, a named pipe) is handed out as it is.
+    """
+    place = Path(path).resolve()
+    if place.exists() and not place.is_file():
+        yield place
+        return
+    beside = place.with_name(f".{place.name[:80]}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        yield beside
+        os.replace(beside, place)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(destination: str | Path | TextIO, text: str) -> None:
+    """Write UTF-8 text to an open stream, or to a path as a whole."""
+    if not isinstance(destination, (str, Path)):
+        destination.write(text)
+        return
+    with replacing(destination) as path:
+        path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,1 @@
+"""File formats, one per module: rttm, uem and json."""

@@ -1,0 +1,175 @@
+"""RTTM, Rich Transcription Time Marked: one line per turn, ten fields.
+
+::
+
+    SPEAKER <session_id> <channel> <start> <duration> <NA> <NA> <speaker> <confidence> <NA>
+
+Fields are separated by white space, times are seconds of the recording. Ten fields stand in
+appendix A of NIST's RT-09 evaluation plan; the RTTM format 1.3 of 2004, and Kaldi after it, has
+nine, which are read as well. Lines of the other types of those documents, empty lines and
+comments (``;``) carry no turns and are passed over.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from diarize.errors import RttmError
+from diarize.files import read_lines, write_text
+from diarize.turns import Turn, in_order
+
+OTHER_TYPES = frozenset(
+    ("NOSCORE", "NO_RT_METADATA", "SEGMENT", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT")
+    + ("IP", "SU", "CB", "A/P", "SPKR-INFO")
+)
+"""Line types of the evaluation plans that hold no turn."""
+
+
+@dataclass(frozen=True)
+class RttmLine:
+    """One SPEAKER line and its place in the file.
+
+    Attributes:
+        number: line number, from 1.
+        session_id: field 2.
+        turn: fields 3, 4, 5, 8 and 9.
+    """
+
+    number: int
+    session_id: str
+    turn: Turn
+
+
+def read_rttm(path: str | Path) -> dict[str, list[Turn]]:
+    """Turns by session, in the order of the file.
+
+    Times come back as the decimals that were written: ``3.340`` plus ``0.540`` ends at 3.88.
+
+    Raises:
+        RttmError: at the first line that is no RTTM, or if the file cannot be read.
+    """
+    lines, faults = scan_rttm(path)
+    if faults:
+        raise RttmError(faults[0])
+    sessions: dict[str, list[Turn]] = {}
+    for line in lines:
+        sessions.setdefault(line.session_id, []).append(line.turn)
+    return sessions
+
+
+def scan_rttm(path: str | Path) -> tuple[list[RttmLine], list[str]]:
+    """Every SPEAKER line that can be read, and a message for every line that cannot.
+
+    Raises:
+        RttmError: if the file cannot be read at all.
+    """
+    lines: list[RttmLine] = []
+    faults: list[str] = []
+    for number, text in enumerate(read_lines(path, RttmError), start=1):
+        fields = text.split()
+        if not fields or fields[0].startswith(";") or fields[0] in OTHER_TYPES:
+            continue
+        try:
+            lines.append(RttmLine(number, *_parse(fields)))
+        except RttmError as error:
+            faults.append(f"{path}:{number}: {error}")
+    return lines, faults
+
+
+def write_rttm(destination: str | Path | TextIO, sessions: Mapping[str, Sequence[Turn]]) -> None:
+    """Write sessions one after the other; a path is written whole or not at all.
+
+    A session without turns leaves no line: RTTM cannot name a session that nobody speaks in.
+
+    Raises:
+        RttmError: for an id or speaker that RTTM cannot hold, or a time that is none.
+    """
+    write_text(destination, "".join(format_rttm(name, turns) for name, turns in sessions.items()))
+
+
+def format_rttm(session_id: str, turns: Sequence[Turn]) -> str:
+    """RTTM text of one session: sorted by start, three decimals.
+
+    Starts and ends are rounded, durations follow from them, so that turns that touch still do.
+
+    Raises:
+        RttmError: for an id or speaker that RTTM cannot hold, or a time that is none.
+    """
+    check_name("session id", session_id)
+    return "".join(_format(session_id, turn) for turn in in_order(turns))
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that would not survive in a file whose fields white space separates.
+
+    Args:
+        what: how the message calls it, such as "session id".
+        name: the name.
+
+    Raises:
+        RttmError: if the name is empty or holds white space.
+    """
+    if name.split() != [name]:
+        fault = "has white space" if name.strip() else "is empty"
+        raise RttmError(
+            f"{what} {name!r} {fault}, but RTTM separates its fields by white space. "
+            f"Give another {what}, for example {'_'.join(name.split()) or 'meeting_1'!r}."
+        )
+
+
+def _parse(fields: list[str]) -> tuple[str, Turn]:
+    """Session and turn of a SPEAKER line."""
+    if fields[0] != "SPEAKER":
+        raise RttmError(
+            f"line begins with {fields[0]!r}, but an RTTM line begins with its type, SPEAKER for "
+            "a turn. Is the file RTTM?"
+        )
+    if len(fields) not in (9, 10):
+        guess = "Is a speaker name missing?" if len(fields) < 9 else "Has a name a space?"
+        raise RttmError(f"'SPEAKER' line has {len(fields)} fields, but RTTM has 9 or 10. {guess}")
+    start = _number("start", fields[3])
+    duration = _number("duration", fields[4])
+    confidence = None if fields[8] == "<NA>" else _number("confidence", fields[8])
+    if start < 0:
+        raise RttmError(f"turn starts at {fields[3]} s, but a recording starts at 0 s. Shift it.")
+    if duration < 0:
+        raise RttmError(
+            f"turn has the duration {fields[4]} s, but time runs forward. "
+            "Is field 5 the end, or are start and end exchanged?"
+        )
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise RttmError(
+            f"confidence is {fields[8]}, but it is a probability, 0 to 1. "
+            "Write <NA> where nobody knows it."
+        )
+    # Nine decimals undo what binary addition adds: 0.1 + 0.2 is 0.30000000000000004.
+    end = round(start + duration, 9)
+    return fields[1], Turn(start, max(start, end), fields[7], confidence, fields[2])
+
+
+def _number(name: str, field: str) -> float:
+    try:
+        value = float(field)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RttmError(f"{name} is {field!r}, but it must be a number. Mend or remove the line.")
+    return value
+
+
+def _format(session_id: str, turn: Turn) -> str:
+    check_name("speaker", turn.speaker)
+    check_name("channel", turn.channel)
+    if not (0 <= turn.start <= turn.end < math.inf):
+        raise RttmError(
+            f"session {session_id!r}: a turn of {turn.speaker!r} lasts from {turn.start} s to "
+            f"{turn.end} s, but RTTM holds 0 <= start <= end. Mend the turn."
+        )
+    start, end = round(turn.start, 3), round(turn.end, 3)
+    confidence = "<NA>" if turn.confidence is None else f"{turn.confidence:.6g}"
+    return (
+        f"SPEAKER {session_id} {turn.channel} {start:.3f} {end - start:.3f} "
+        f"<NA> <NA> {turn.speaker} {confidence} <NA>\n"
+    )
