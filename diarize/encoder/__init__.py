@@ -1,0 +1,1 @@
+"""Encoders: embedding to embedding of the same length, one kind per file."""

@@ -1,0 +1,177 @@
+"""Transformer encoder over frames: post- or pre-norm, without or with absolute positions.
+
+Vaswani et al., arXiv:1706.03762; rotary positions after Su et al., arXiv:2104.09864.
+
+B batch, T frames, W model width, H heads.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diarize.errors import ConfigError
+
+MASKED = -1e4
+"""Attention score of a padded frame: no weight, and finite where a whole row is padding."""
+
+_ACTIVATIONS = {"relu": functional.relu, "gelu": functional.gelu}
+_POSITIONS = ("none", "sinusoidal", "rotary")
+
+
+@dataclass
+class TransformerConfig:
+    """Settings of `Transformer`; the defaults are the published models'."""
+
+    width: int = 192
+    """Model width."""
+    inner: int = 768
+    """Inner width of the feed-forward part."""
+    num_layers: int = 18
+    """Layers."""
+    num_heads: int = 8
+    """Attention heads; they divide the width."""
+    pre_norm: bool = False
+    """Normalise before each part and once at the end, instead of after each part."""
+    positions: str = "none"
+    """``none`` (the front end knows them), ``sinusoidal`` added to the input, ``rotary``."""
+    activation: str = "relu"
+    """``relu`` or ``gelu``."""
+    attention_dropout: float = 0.5
+    """On attention weights."""
+    dropout: float = 0.5
+    """On the output of each part."""
+
+
+class Transformer(nn.Module):
+    """Frames that attend to one another."""
+
+    config: TransformerConfig
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        if config.width % config.num_heads:
+            raise ConfigError(
+                f"encoder.width: is {config.width}, but it must be a multiple of num_heads, "
+                f"{config.num_heads}. Change one of them."
+            )
+        if config.positions not in _POSITIONS:
+            raise ConfigError(
+                f"encoder.positions: is {config.positions!r}, but it may be "
+                f"{', '.join(_POSITIONS)}. Choose one."
+            )
+        if config.activation not in _ACTIVATIONS:
+            raise ConfigError(
+                f"encoder.activation: is {config.activation!r}, but it may be "
+                f"{', '.join(_ACTIVATIONS)}. Choose one."
+            )
+        rotated = config.width // config.num_heads if config.positions == "rotary" else 2
+        if config.positions != "none" and (config.width % 2 or rotated % 2):
+            raise ConfigError(
+                f"encoder.positions: is {config.positions!r}, but {config.width} / "
+                f"{config.num_heads} channels per head cannot be paired. Choose an even number."
+            )
+        self.config = config
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
+
+    @property
+    def width(self) -> int:
+        """Width of input and output."""
+        return self.config.width
+
+    def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+        """Embeddings that know their neighbours.
+
+        Args:
+            embedding: (B, T, W).
+            num_frames: (B,), frames before padding; later frames are attended by none.
+
+        Returns:
+            (B, T, W), without meaning beyond an item's frames.
+        """
+        num_steps = embedding.shape[1]
+        valid = torch.arange(num_steps, device=embedding.device) < num_frames[:, None]
+        mask = None if bool(valid.all()) else torch.where(valid, 0.0, MASKED)[:, None, None, :]
+        hidden, rotation = embedding, None
+        if self.config.positions == "sinusoidal":
+            angles = _angles(num_steps, self.width, embedding.device)
+            hidden = hidden + torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+        elif self.config.positions == "rotary":
+            angles = _angles(num_steps, self.width // self.config.num_heads, embedding.device)
+            rotation = (angles.cos(), angles.sin())
+        for layer in self.layers:
+            hidden = layer(hidden, mask, rotation)
+        return self.norm(hidden)
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention, then a feed-forward part."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.norm_attention = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, config.inner)
+        self.project = nn.Linear(config.inner, width)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, rotation: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """(B, T, W) to the same.
+
+        Args:
+            hidden: (B, T, W).
+            mask: (B, 1, 1, T), added to the scores; None where nothing is padded.
+            rotation: cosines and sines, (T, W / H / 2) each; None without rotary positions.
+        """
+        if self.config.pre_norm:
+            hidden = hidden + self._attend(self.norm_attention(hidden), mask, rotation)
+            return hidden + self._feed_forward(self.norm_feed_forward(hidden))
+        hidden = self.norm_attention(hidden + self._attend(hidden, mask, rotation))
+        return self.norm_feed_forward(hidden + self._feed_forward(hidden))
+
+    def _attend(
+        self, hidden: Tensor, mask: Tensor | None, rotation: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        heads = (self.config.num_heads, -1)
+        query = self.query(hidden).unflatten(-1, heads).transpose(1, 2)  # (B, H, T, W / H)
+        key = self.key(hidden).unflatten(-1, heads).transpose(1, 2)
+        value = self.value(hidden).unflatten(-1, heads).transpose(1, 2)
+        if rotation is not None:
+            query, key = _rotate(query, *rotation), _rotate(key, *rotation)
+        attended = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            None if mask is None else mask.to(query.dtype),
+            dropout_p=self.config.attention_dropout if self.training else 0.0,
+        )
+        return self.dropout(self.output(attended.transpose(1, 2).flatten(2)))
+
+    def _feed_forward(self, hidden: Tensor) -> Tensor:
+        activation = _ACTIVATIONS[self.config.activation]
+        return self.dropout(self.project(activation(self.expand(hidden))))
+
+
+def _angles(num_steps: int, width: int, device: torch.device) -> Tensor:
+    """Angles (T, width / 2): position times a rate that falls from 1 to 1 / 10000."""
+    positions = torch.arange(num_steps, device=device, dtype=torch.float32)
+    rates = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    return positions[:, None] * torch.exp(rates * -(math.log(10000.0) / width))
+
+
+def _rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Channel pairs (c, c + half) turned by their frame's angle (arXiv:2104.09864, eq. 34)."""
+    first, second = heads.chunk(2, dim=-1)
+    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    return turned.to(heads.dtype)

@@ -1,0 +1,296 @@
+"""FastConformer: log-mel features, 8x convolutional subsampling, Conformer layers.
+
+Rekesh et al., "Fast Conformer with Linearly Scalable Attention", arXiv:2305.05084; layers after
+Gulati et al., arXiv:2005.08100; relative positions after Dai et al., arXiv:1901.02860, section 3.3.
+
+B batch, N samples, F feature frames, M mel bins, T frames, D model width, H heads.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diarize.errors import ConfigError
+from diarize.frames import FrameGrid
+from diarize.frontend.log_mel import LogMel, LogMelConfig
+
+SUBSAMPLING = 8
+"""Feature frames per output frame."""
+
+MASKED = -1e4
+"""Attention score of a padded frame: no weight, and finite where a whole row is padding."""
+
+
+@dataclass
+class FastConformerConfig:
+    """Settings of `FastConformer`; the defaults are the published offline model's."""
+
+    mel: LogMelConfig = field(default_factory=LogMelConfig)
+    """Features."""
+    width: int = 512
+    """Model width."""
+    num_layers: int = 18
+    """Conformer layers."""
+    num_heads: int = 8
+    """Attention heads; they divide the width."""
+    subsampling_channels: int = 256
+    """Channels of the subsampling convolutions."""
+    expansion: int = 4
+    """Inner width of the feed-forward modules over the model width."""
+    conv_kernel: int = 9
+    """Frames seen by the convolution module, odd."""
+    conv_norm: str = "batch_norm"
+    """``batch_norm`` as published, or ``layer_norm``, which does not mind small batches."""
+    input_scaling: bool = True
+    """Multiply the subsampled features by the square root of the width."""
+    input_dropout: float = 0.1
+    """After subsampling."""
+    attention_dropout: float = 0.1
+    """On attention weights."""
+    dropout: float = 0.1
+    """Inside feed-forward modules and on every residual branch."""
+
+
+class FastConformer(nn.Module):
+    """Waveform to one embedding per 80 ms."""
+
+    config: FastConformerConfig
+
+    def __init__(self, config: FastConformerConfig) -> None:
+        super().__init__()
+        if config.width % config.num_heads or config.width % 2:
+            raise ConfigError(
+                f"front_end.width: is {config.width}, but it must be even and a multiple of "
+                f"num_heads, {config.num_heads}. Change one of them."
+            )
+        if config.conv_kernel % 2 == 0:
+            raise ConfigError(
+                f"front_end.conv_kernel: is {config.conv_kernel}, but it must be odd to be "
+                "centred on its frame. Add or take one."
+            )
+        self.config = config
+        self.mel = LogMel(config.mel)
+        self.subsampling = Subsampling(
+            config.mel.num_mels, config.subsampling_channels, config.width
+        )
+        self.dropout = nn.Dropout(config.input_dropout)
+        self.layers = nn.ModuleList(FastConformerLayer(config) for _ in range(config.num_layers))
+
+    @property
+    def grid(self) -> FrameGrid:
+        """The clock of the embeddings."""
+        hop = self.config.mel.hop_samples
+        return FrameGrid(self.config.mel.sample_rate, hop * SUBSAMPLING, step=hop)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the embeddings."""
+        return self.config.width
+
+    def forward(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of a batch.
+
+        Args:
+            waveform: (B, N), -1 to 1.
+            num_samples: (B,), samples before padding.
+
+        Returns:
+            Embeddings (B, T, D), without meaning beyond an item's frames, and the numbers of
+            frames before padding, (B,).
+        """
+        features, num_frames = self.mel(waveform, num_samples)
+        embedding, num_frames = self.subsampling(features, num_frames)
+        return self.encode(embedding, num_frames), num_frames
+
+    def encode(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+        """The layers alone, on subsampled features (B, T, D)."""
+        num_steps = embedding.shape[1]
+        if self.config.input_scaling:
+            embedding = embedding * math.sqrt(self.config.width)
+        hidden = self.dropout(embedding)
+        offsets = _offset_sinusoids(num_steps, self.config.width, embedding.device)
+        valid = _valid_frames(num_frames, num_steps)
+        for layer in self.layers:
+            hidden = layer(hidden, offsets, valid)
+        return hidden
+
+
+class Subsampling(nn.Module):
+    """Three convolutions of stride 2 in time and frequency, the last two separable."""
+
+    def __init__(self, num_mels: int, channels: int, width: int) -> None:
+        super().__init__()
+
+        def strided(inputs: int, groups: int) -> nn.Conv2d:
+            return nn.Conv2d(inputs, channels, 3, stride=2, padding=1, groups=groups)
+
+        self.first = strided(1, 1)
+        self.second_depthwise = strided(channels, channels)
+        self.second_pointwise = nn.Conv2d(channels, channels, 1)
+        self.third_depthwise = strided(channels, channels)
+        self.third_pointwise = nn.Conv2d(channels, channels, 1)
+        self.output = nn.Linear(channels * -(-num_mels // SUBSAMPLING), width)
+
+    def forward(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, F, M) to embeddings (B, T, D) with T = ceil(F / 8), and their numbers.
+
+        Padded frames are silenced before every stride, so that padding changes nothing.
+        """
+        if features.shape[1] == 0:
+            empty = features.new_zeros(features.shape[0], 0, self.output.out_features)
+            return empty, num_frames
+        hidden = _silence(features.unsqueeze(1), num_frames)  # (B, 1, F, M)
+        hidden = functional.relu(self.first(hidden))
+        num_frames = (num_frames + 1) // 2
+        hidden = self.second_depthwise(_silence(hidden, num_frames))
+        hidden = functional.relu(self.second_pointwise(hidden))
+        num_frames = (num_frames + 1) // 2
+        hidden = self.third_depthwise(_silence(hidden, num_frames))
+        hidden = functional.relu(self.third_pointwise(hidden))
+        num_frames = (num_frames + 1) // 2
+        hidden = _silence(hidden, num_frames)
+        hidden = hidden.transpose(1, 2).flatten(2)  # (B, C, T, M / 8) -> (B, T, C * M / 8)
+        return self.output(hidden), num_frames
+
+
+class FastConformerLayer(nn.Module):
+    """Half a feed-forward, attention, convolution, half a feed-forward, each on its norm."""
+
+    def __init__(self, config: FastConformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.norm_first = nn.LayerNorm(width)
+        self.feed_forward_first = FeedForward(width, width * config.expansion, config.dropout)
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = RelativeAttention(width, config.num_heads, config.attention_dropout)
+        self.norm_convolution = nn.LayerNorm(width)
+        self.convolution = Convolution(width, config.conv_kernel, config.conv_norm)
+        self.norm_second = nn.LayerNorm(width)
+        self.feed_forward_second = FeedForward(width, width * config.expansion, config.dropout)
+        self.norm_output = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, offsets: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, T, D) to the same; ``offsets`` (2T - 1, D); ``valid`` (B, T), None where all are."""
+        hidden = hidden + 0.5 * self.dropout(self.feed_forward_first(self.norm_first(hidden)))
+        attended = self.attention(self.norm_attention(hidden), offsets, valid)
+        hidden = hidden + self.dropout(attended)
+        hidden = hidden + self.dropout(self.convolution(self.norm_convolution(hidden), valid))
+        hidden = hidden + 0.5 * self.dropout(self.feed_forward_second(self.norm_second(hidden)))
+        return self.norm_output(hidden)
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a swish between."""
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, inner)
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Linear(inner, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) to the same."""
+        return self.project(self.dropout(functional.silu(self.expand(hidden))))
+
+
+class RelativeAttention(nn.Module):
+    """Self-attention that also scores how far apart two frames lie.
+
+    score(i, j) = ((q_i + u) · k_j + (q_i + v) · p_{i-j}) / sqrt(D / H)
+    """
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.position = nn.Linear(width, width, bias=False)
+        self.content_bias = nn.Parameter(torch.zeros(num_heads, width // num_heads))  # u
+        self.position_bias = nn.Parameter(torch.zeros(num_heads, width // num_heads))  # v
+        self.output = nn.Linear(width, width)
+        self.dropout = dropout
+
+    def forward(self, hidden: Tensor, offsets: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, T, D) to the same; see `FastConformerLayer.forward`."""
+        num_heads, head_dim = self.content_bias.shape
+        query = self.query(hidden).unflatten(-1, (num_heads, head_dim))
+        key = self.key(hidden).unflatten(-1, (num_heads, head_dim)).transpose(1, 2)
+        value = self.value(hidden).unflatten(-1, (num_heads, head_dim)).transpose(1, 2)
+        position = self.position(offsets).unflatten(-1, (num_heads, head_dim)).permute(1, 2, 0)
+        by_content = (query + self.content_bias.to(query.dtype)).transpose(1, 2)
+        by_position = (query + self.position_bias.to(query.dtype)).transpose(1, 2)
+        bias = _shift_rows((by_position * head_dim**-0.5) @ position)  # (B, H, T, T)
+        if valid is not None:
+            bias = bias.masked_fill(~valid[:, None, None, :], MASKED)
+        attended = functional.scaled_dot_product_attention(
+            by_content, key, value, bias, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+
+class Convolution(nn.Module):
+    """Gated pointwise, depthwise over time, norm, swish, pointwise."""
+
+    def __init__(self, width: int, kernel: int, norm: str) -> None:
+        super().__init__()
+        if norm not in ("batch_norm", "layer_norm"):
+            raise ConfigError(
+                f"front_end.conv_norm: is {norm!r}, but it may be 'batch_norm' or 'layer_norm'. "
+                "Choose one."
+            )
+        self.expand = nn.Linear(width, 2 * width)
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.norm = nn.BatchNorm1d(width) if norm == "batch_norm" else nn.LayerNorm(width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, T, D) to the same; see `FastConformerLayer.forward`."""
+        hidden = functional.glu(self.expand(hidden))
+        if valid is not None:
+            hidden = hidden * valid.unsqueeze(-1)
+        hidden = self.depthwise(hidden.transpose(1, 2))  # (B, D, T)
+        if isinstance(self.norm, nn.BatchNorm1d):
+            hidden = self.norm(hidden).transpose(1, 2)
+        else:
+            hidden = self.norm(hidden.transpose(1, 2))
+        return self.project(functional.silu(hidden))
+
+
+def _valid_frames(num_frames: Tensor, num_steps: int) -> Tensor | None:
+    """(B, T), True before padding; None where nothing is padded, which saves every masking."""
+    valid = torch.arange(num_steps, device=num_frames.device) < num_frames[:, None]
+    return None if bool(valid.all()) else valid
+
+
+def _silence(hidden: Tensor, num_frames: Tensor) -> Tensor:
+    """(B, C, T, M) with zeros in padded frames."""
+    valid = _valid_frames(num_frames, hidden.shape[2])
+    return hidden if valid is None else hidden * valid[:, None, :, None]
+
+
+def _offset_sinusoids(num_steps: int, width: int, device: torch.device) -> Tensor:
+    """Sinusoids (2T - 1, D) of the offsets T - 1, ..., -(T - 1); sines and cosines alternate."""
+    offsets = torch.arange(num_steps - 1, -num_steps, -1, device=device, dtype=torch.float32)
+    rates = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    angles = offsets[:, None] * torch.exp(rates * -(math.log(10000.0) / width))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def _shift_rows(by_offset: Tensor) -> Tensor:
+    """Scores by offset (B, H, T, 2T - 1) as scores by frame (B, H, T, T), without a copy.
+
+    Frame j of row i has offset i - j, which is column T - 1 - i + j. In memory that is
+    T - 1 + i (2T - 2) + j: windows of T, 2T - 2 apart.
+    """
+    num_steps = by_offset.shape[2]
+    scores = by_offset.contiguous()
+    batch_stride, head_stride = scores.stride()[:2]
+    return scores.as_strided(
+        (*scores.shape[:2], num_steps, num_steps),
+        (batch_stride, head_stride, 2 * num_steps - 2, 1),
+        scores.storage_offset() + num_steps - 1,
+    )

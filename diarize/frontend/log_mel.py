@@ -1,0 +1,141 @@
+"""Log-mel energies of a waveform, as the published SortFormer models were trained on.
+
+B batch, N samples, F feature frames, M mel bins.
+"""
+
+from dataclasses import dataclass
+
+import librosa
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diarize.errors import ConfigError
+
+LOG_FLOOR = 2.0**-24
+"""Added to every mel energy before the logarithm."""
+
+PEAK_FLOOR = 1e-3
+"""Added to the batch's peak before dividing by it."""
+
+DEVIATION_FLOOR = 1e-5
+"""Added to every standard deviation before dividing by it."""
+
+
+@dataclass
+class LogMelConfig:
+    """Settings of `LogMel`."""
+
+    sample_rate: int = 16000
+    """Samples per second."""
+    num_mels: int = 80
+    """Mel bins between 0 Hz and half the sample rate (Slaney's scale and area)."""
+    window_samples: int = 400
+    """Length of the symmetric Hann window."""
+    hop_samples: int = 160
+    """Samples between feature frames."""
+    num_fft: int = 512
+    """Length of the Fourier transform; the window stands in its middle."""
+    pre_emphasis: float = 0.97
+    """Share of the previous sample subtracted from each sample."""
+    dither: float = 1e-5
+    """Standard deviation of the noise added to the waveform, in training only."""
+    normalization: str = "per_feature"
+    """``per_feature``: zero mean and unit deviation per item and mel bin; ``none``."""
+    peak_scaling: str = "none"
+    """``batch``: divide by the largest sample of the whole batch, as published offline models
+    do, which makes an item depend on its neighbours; ``none``."""
+
+
+class LogMel(nn.Module):
+    """Log-mel energies, float32 whatever the autocast.
+
+    The window and the filter bank are stored with the weights, since published models carry
+    their own, rounded, copies.
+    """
+
+    window: Tensor
+    filter_bank: Tensor
+
+    def __init__(self, config: LogMelConfig) -> None:
+        super().__init__()
+        if config.normalization not in ("per_feature", "none"):
+            raise ConfigError(
+                f"mel.normalization: is {config.normalization!r}, but it may be 'per_feature' "
+                "or 'none'. Choose one."
+            )
+        if config.peak_scaling not in ("batch", "none"):
+            raise ConfigError(
+                f"mel.peak_scaling: is {config.peak_scaling!r}, but it may be 'batch' or 'none'. "
+                "Choose one."
+            )
+        if config.window_samples > config.num_fft:
+            raise ConfigError(
+                f"mel.window_samples: is {config.window_samples}, but a window must fit into "
+                f"num_fft, {config.num_fft}. Raise num_fft."
+            )
+        self.config = config
+        filter_bank = librosa.filters.mel(
+            sr=config.sample_rate, n_fft=config.num_fft, n_mels=config.num_mels, htk=False
+        )
+        self.register_buffer("window", torch.hann_window(config.window_samples, periodic=False))
+        self.register_buffer("filter_bank", torch.as_tensor(filter_bank))  # (M, num_fft / 2 + 1)
+
+    def forward(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of a batch.
+
+        Args:
+            waveform: (B, N), -1 to 1; what lies beyond an item's samples is ignored.
+            num_samples: (B,), samples before padding.
+
+        Returns:
+            Features (B, F, M) with F = N // hop_samples, zero beyond an item's frames, and the
+            numbers of frames before padding, (B,).
+        """
+        with torch.autocast(waveform.device.type, enabled=False):
+            num_frames = num_samples // self.config.hop_samples
+            mel = self._log_energies(self._prepare(waveform.float(), num_samples))
+            frames = torch.arange(mel.shape[1], device=mel.device)
+            valid = (frames < num_frames[:, None]).unsqueeze(-1)  # (B, F, 1)
+            if self.config.normalization == "per_feature":
+                mel = _normalized(mel, valid, num_frames)
+            return torch.where(valid, mel, 0.0), num_frames
+
+    def _prepare(self, waveform: Tensor, num_samples: Tensor) -> Tensor:
+        """The waveform scaled, dithered and pre-emphasised, with silence as padding."""
+        samples = torch.arange(waveform.shape[1], device=waveform.device)
+        valid = samples < num_samples[:, None]
+        if self.config.peak_scaling == "batch" and waveform.numel():
+            peak = torch.where(valid, waveform, 0.0).max()  # signed, as published
+            waveform = waveform * (1.0 / (peak + PEAK_FLOOR))
+        if self.training and self.config.dither > 0:
+            waveform = waveform + self.config.dither * torch.randn_like(waveform)
+        previous = functional.pad(waveform[:, :-1], (1, 0))
+        return torch.where(valid, waveform - self.config.pre_emphasis * previous, 0.0)
+
+    def _log_energies(self, waveform: Tensor) -> Tensor:
+        config = self.config
+        num_frames = waveform.shape[1] // config.hop_samples
+        half = config.num_fft // 2
+        if num_frames == 0:
+            return waveform.new_zeros(waveform.shape[0], 0, config.num_mels)
+        spectrum = torch.stft(
+            functional.pad(waveform, (half, half)),
+            n_fft=config.num_fft,
+            hop_length=config.hop_samples,
+            win_length=config.window_samples,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )[..., :num_frames]
+        power = torch.view_as_real(spectrum.transpose(1, 2)).square().sum(-1)  # (B, F, bins)
+        return torch.log(power @ self.filter_bank.T + LOG_FLOOR)
+
+
+def _normalized(mel: Tensor, valid: Tensor, num_frames: Tensor) -> Tensor:
+    """Zero mean and unit deviation over valid frames; a single frame has deviation 0."""
+    count = num_frames[:, None, None]
+    mean = torch.where(valid, mel, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
+    centred = torch.where(valid, mel - mean, 0.0)
+    variance = centred.square().sum(1, keepdim=True) / (count - 1).clamp(min=1)
+    return centred / (variance.sqrt() + DEVIATION_FLOOR)

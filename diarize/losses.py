@@ -1,0 +1,193 @@
+"""Losses that teach a network both who speaks and in which order slots are filled.
+
+Park et al., "Sortformer", arXiv:2409.06656: the sort loss asks for speakers in arrival order,
+the permutation-invariant loss for the best-fitting order, and training blends the two. Which
+column belongs to which slot is decided by assignment, never by listing all orders.
+
+B batch, T frames, S speakers and as many slots.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional
+
+from diarize.errors import ConfigError
+
+ACTIVE = 0.5
+"""Activity from which a frame counts as spoken in."""
+
+MATCHES = ("agreement", "bce")
+
+
+@dataclass
+class LossConfig:
+    """Settings of `diarization_loss`."""
+
+    sort_weight: float = 0.5
+    """Weight of the sort loss; the two weights are scaled to sum to 1."""
+    permutation_invariant_weight: float = 0.5
+    """Weight of the permutation-invariant loss."""
+    match: str = "agreement"
+    """What the permutation-invariant loss maximises to match columns: ``agreement``, the sum
+    of activity times posterior, as published; ``bce``, the likelihood."""
+
+
+def diarization_loss(
+    logits: Tensor, activity: Tensor, num_frames: Tensor, config: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The blend of both losses, and each by name (arXiv:2409.06656, eq. 8).
+
+    Args:
+        logits: (B, T, S), before the sigmoid.
+        activity: (B, T, S), 0 to 1.
+        num_frames: (B,), frames before padding.
+        config: weights and matching.
+
+    Raises:
+        ConfigError: if the weights are negative or both zero.
+    """
+    total = config.sort_weight + config.permutation_invariant_weight
+    if min(config.sort_weight, config.permutation_invariant_weight) < 0 or total == 0:
+        raise ConfigError(
+            f"loss: sort_weight is {config.sort_weight} and permutation_invariant_weight "
+            f"{config.permutation_invariant_weight}, but they must not be negative or both zero. "
+            "Raise one."
+        )
+    parts = {
+        "sort_loss": sort_loss(logits, activity, num_frames),
+        "permutation_invariant_loss": permutation_invariant_loss(
+            logits, activity, num_frames, config.match
+        ),
+    }
+    blend = (
+        config.sort_weight * parts["sort_loss"]
+        + config.permutation_invariant_weight * parts["permutation_invariant_loss"]
+    ) / total
+    return blend, parts
+
+
+def sort_loss(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
+    """Binary cross-entropy to the activity in arrival order.
+
+    Args:
+        logits: (B, T, S), before the sigmoid.
+        activity: (B, T, S), 0 to 1; speakers in any order.
+        num_frames: (B,), frames before padding.
+
+    Returns:
+        Mean over valid frames and slots, a scalar.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    order = sort_order(logits, activity, num_frames)
+    return _cross_entropy(logits, _reordered(activity, order), num_frames)
+
+
+def permutation_invariant_loss(
+    logits: Tensor, activity: Tensor, num_frames: Tensor, match: str = "agreement"
+) -> Tensor:
+    """Binary cross-entropy to the speaker order that fits best.
+
+    Args:
+        logits: (B, T, S), before the sigmoid.
+        activity: (B, T, S), 0 to 1; speakers in any order.
+        num_frames: (B,), frames before padding.
+        match: see `LossConfig.match`.
+
+    Returns:
+        Mean over valid frames and slots, a scalar.
+
+    Raises:
+        ValueError: if the shapes differ.
+        ConfigError: if ``match`` is unknown.
+    """
+    order = best_order(logits, activity, num_frames, match)
+    return _cross_entropy(logits, _reordered(activity, order), num_frames)
+
+
+@torch.no_grad()
+def sort_order(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
+    """The speaker of each slot when speakers stand in arrival order, (B, S).
+
+    A speaker arrives in the first frame whose activity is at least 0.5; who never does comes
+    last. Speakers who arrive together, and silent ones, share a run of slots, in which
+    the order that agrees most with the posterior is taken.
+    """
+    active = (activity >= ACTIVE) & _valid(activity, num_frames)
+    arrival = torch.where(active.any(1), active.int().argmax(1), active.shape[1])  # (B, S)
+    gains = _gains(logits, activity, num_frames, "agreement").cpu().numpy()
+    orders = np.argsort(arrival.cpu().numpy(), axis=1, kind="stable")
+    for order, gain, arrived in zip(orders, gains, arrival.cpu().numpy(), strict=True):
+        for frame in np.unique(arrived):
+            slots = np.flatnonzero(arrived[order] == frame)
+            speakers = order[slots]
+            order[slots] = speakers[_assign(gain[np.ix_(speakers, slots)])]
+    return torch.as_tensor(orders, device=activity.device)
+
+
+@torch.no_grad()
+def best_order(
+    logits: Tensor, activity: Tensor, num_frames: Tensor, match: str = "agreement"
+) -> Tensor:
+    """The speaker of each slot in the order that fits the logits best, (B, S)."""
+    gains = _gains(logits, activity, num_frames, match).cpu().numpy()
+    orders = np.stack([_assign(gain) for gain in gains])
+    return torch.as_tensor(orders, device=activity.device)
+
+
+def _gains(logits: Tensor, activity: Tensor, num_frames: Tensor, match: str) -> Tensor:
+    """What giving slot k to speaker s gains, (B, speaker, slot).
+
+    With ``bce`` it is the sum of activity times logit: the cross-entropy of a column is
+    sum(softplus(logit)) less that, and the first term does not depend on the speaker.
+    """
+    if logits.shape != activity.shape:
+        raise ValueError(
+            f"losses: logits have shape {tuple(logits.shape)}, but activity has "
+            f"{tuple(activity.shape)}. Give as many frames and speakers as slots."
+        )
+    if match not in MATCHES:
+        raise ConfigError(
+            f"loss.match: is {match!r}, but it may be {' or '.join(map(repr, MATCHES))}. "
+            "Choose one."
+        )
+    with torch.autocast(logits.device.type, enabled=False):
+        fit = logits.float().sigmoid() if match == "agreement" else logits.float()
+        fit = torch.where(_valid(activity, num_frames), fit, 0.0)
+        return activity.float().transpose(1, 2) @ fit
+
+
+def _assign(gain: np.ndarray) -> np.ndarray:
+    """The row of each column in the assignment with the largest sum.
+
+    Gains that are not numbers count as none: the loss, not this, tells of divergence.
+    """
+    rows, columns = linear_sum_assignment(np.nan_to_num(gain), maximize=True)
+    return rows[np.argsort(columns)]
+
+
+def _reordered(activity: Tensor, order: Tensor) -> Tensor:
+    """(B, T, S) with columns taken in ``order`` (B, S)."""
+    return activity.gather(2, order[:, None, :].expand_as(activity))
+
+
+def _valid(activity: Tensor, num_frames: Tensor) -> Tensor:
+    """(B, T, 1), True before padding."""
+    frames = torch.arange(activity.shape[1], device=activity.device)
+    return (frames < num_frames.to(activity.device)[:, None]).unsqueeze(-1)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, num_frames: Tensor) -> Tensor:
+    """Mean over the valid frames of all items and over slots; 0 where there are none."""
+    with torch.autocast(logits.device.type, enabled=False):
+        valid = _valid(target, num_frames)
+        entropy = functional.binary_cross_entropy_with_logits(
+            torch.where(valid, logits.float(), 0.0), target.float(), reduction="none"
+        )
+        total = torch.where(valid, entropy, 0.0).sum()
+        return total / (valid.sum() * logits.shape[2]).clamp(min=1)

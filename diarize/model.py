@@ -1,0 +1,169 @@
+"""The diarizer: a front end, an encoder, and a head with one logit per slot and frame.
+
+B batch, N samples, T frames, D embedding width, S slots.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diarize.config import instantiate
+from diarize.errors import ConfigError
+from diarize.frames import FrameGrid
+from diarize.turns import Turn
+
+
+def _front_end() -> dict[str, Any]:
+    return {"_target_": "diarize.frontend.fastconformer.FastConformer"}
+
+
+def _encoder() -> dict[str, Any]:
+    return {"_target_": "diarize.encoder.transformer.Transformer"}
+
+
+@dataclass
+class DiarizerConfig:
+    """Settings of `Diarizer`; the defaults are the published offline model's."""
+
+    front_end: dict[str, Any] = field(default_factory=_front_end)
+    """Class (``_target_``) and settings of the front end."""
+    encoder: dict[str, Any] = field(default_factory=_encoder)
+    """Class (``_target_``) and settings of the encoder."""
+    num_slots: int = 4
+    """Speakers a window can hold."""
+    head_dropout: float = 0.5
+    """Before each linear map of the head."""
+
+
+class Diarizer(nn.Module):
+    """Who speaks when, for windows of audio; on a path, for the whole recording.
+
+    Attributes:
+        config: settings this model was built from.
+        postprocess: thresholds it was tuned with, as keys of `PostprocessConfig`.
+        inference: how it is best run, as keys of `InferenceConfig`.
+    """
+
+    def __init__(
+        self,
+        config: DiarizerConfig,
+        front_end: nn.Module | None = None,
+        encoder: nn.Module | None = None,
+    ) -> None:
+        """Build from settings, or around a front end or an encoder made elsewhere.
+
+        Args:
+            config: settings.
+            front_end: used instead of ``config.front_end``; has ``grid``, ``embedding_dim`` and
+                maps (waveform, num_samples) to (embedding, num_frames).
+            encoder: used instead of ``config.encoder``; has ``width`` and maps
+                (embedding, num_frames) to an embedding.
+        """
+        super().__init__()
+        if config.num_slots < 1:
+            raise ConfigError(
+                f"num_slots: is {config.num_slots}, but a window holds at least 1 speaker. Raise it."
+            )
+        self.config = config
+        self.postprocess: dict[str, Any] = {}
+        self.inference: dict[str, Any] = {}
+        self.front_end: Any = front_end or instantiate(config.front_end)
+        self.encoder: Any = encoder or instantiate(config.encoder)
+        inputs, width = self.front_end.embedding_dim, self.encoder.width
+        self.projection = nn.Identity() if inputs == width else nn.Linear(inputs, width)
+        self.head = Head(width, config.num_slots, config.head_dropout)
+
+    @property
+    def grid(self) -> FrameGrid:
+        """The clock of logits and posteriors."""
+        grid: FrameGrid = self.front_end.grid
+        return grid
+
+    @property
+    def num_slots(self) -> int:
+        """Speakers a window can hold."""
+        return self.config.num_slots
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`diarize_file` when given a path, `forward` when given tensors."""
+        if args and isinstance(args[0], (str, Path)):
+            return self.diarize_file(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def forward(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of a batch of windows.
+
+        Args:
+            waveform: (B, N), -1 to 1, at ``grid.sample_rate``.
+            num_samples: (B,), samples before padding.
+
+        Returns:
+            Logits (B, T, S), without meaning beyond an item's frames, and the numbers of frames
+            before padding, (B,).
+        """
+        embedding, num_frames = self.embed(waveform, num_samples)
+        return self.classify(embedding, num_frames), num_frames
+
+    def embed(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """What the front end alone hears: embeddings (B, T, D) and numbers of frames (B,)."""
+        embedding: tuple[Tensor, Tensor] = self.front_end(waveform, num_samples)
+        return embedding
+
+    def classify(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+        """Logits (B, T, S) of front-end embeddings (B, T, D)."""
+        logits: Tensor = self.head(self.encoder(self.projection(embedding), num_frames))
+        return logits
+
+    @torch.no_grad()
+    def posterior(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, T, S), zero beyond an item's frames, and numbers of frames (B,)."""
+        logits, num_frames = self(waveform, num_samples)
+        frames = torch.arange(logits.shape[1], device=logits.device)
+        valid = (frames < num_frames[:, None]).unsqueeze(-1)
+        return torch.where(valid, logits.float().sigmoid(), 0.0), num_frames
+
+    def diarize_file(self, path: str | Path) -> list[Turn]:
+        """Turns of a recording of any length, in order.
+
+        Raises:
+            AudioError: if the recording cannot be read.
+        """
+        # Inference stands one level above; a model that one can call on a file is worth it.
+        from diarize.inference import diarize_session
+        from diarize.manifest import Session
+
+        return diarize_session(self, Session(session_id=Path(path).stem, audio=Path(path)))
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = "default") -> "Diarizer":
+        """A trained model, ready to infer.
+
+        Args:
+            name_or_path: a packaged model's name, a checkpoint, or an experiment folder.
+
+        Raises:
+            CheckpointError: if there is no such model, or it does not fit.
+        """
+        from diarize.checkpoint import load_checkpoint
+
+        return load_checkpoint(name_or_path)
+
+
+class Head(nn.Module):
+    """Two linear maps, each after a ReLU and dropout."""
+
+    def __init__(self, width: int, num_slots: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, width)
+        self.output = nn.Linear(width, num_slots)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(B, T, W) to logits (B, T, S)."""
+        hidden = self.hidden(self.dropout(functional.relu(embedding)))
+        logits: Tensor = self.output(self.dropout(functional.relu(hidden)))
+        return logits
