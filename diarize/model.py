@@ -5,7 +5,7 @@ B batch, N samples, T frames, D embedding width, S slots.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,13 +66,14 @@ class Diarizer(nn.Module):
         super().__init__()
         if config.num_slots < 1:
             raise ConfigError(
-                f"num_slots: is {config.num_slots}, but a window holds at least 1 speaker. Raise it."
+                f"num_slots: is {config.num_slots}, but a window holds at least 1 speaker. "
+                "Raise it."
             )
         self.config = config
         self.postprocess: dict[str, Any] = {}
         self.inference: dict[str, Any] = {}
-        self.front_end: Any = front_end or instantiate(config.front_end)
-        self.encoder: Any = encoder or instantiate(config.encoder)
+        self.front_end = cast(Any, front_end or instantiate(config.front_end))
+        self.encoder = cast(Any, encoder or instantiate(config.encoder))
         inputs, width = self.front_end.embedding_dim, self.encoder.width
         self.projection = nn.Identity() if inputs == width else nn.Linear(inputs, width)
         self.head = Head(width, config.num_slots, config.head_dropout)
@@ -133,10 +134,9 @@ class Diarizer(nn.Module):
             AudioError: if the recording cannot be read.
         """
         # Inference stands one level above; a model that one can call on a file is worth it.
-        from diarize.inference import diarize_session
-        from diarize.manifest import Session
+        from diarize.inference import diarize_file
 
-        return diarize_session(self, Session(session_id=Path(path).stem, audio=Path(path)))
+        return diarize_file(self, path)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "default") -> "Diarizer":

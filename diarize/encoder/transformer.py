@@ -6,6 +6,7 @@ B batch, T frames, W model width, H heads.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,10 @@ from diarize.errors import ConfigError
 MASKED = -1e4
 """Attention score of a padded frame: no weight, and finite where a whole row is padding."""
 
-_ACTIVATIONS = {"relu": functional.relu, "gelu": functional.gelu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+}
 _POSITIONS = ("none", "sinusoidal", "rotary")
 
 

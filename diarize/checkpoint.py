@@ -1,0 +1,235 @@
+"""Trained models on disk: a folder with ``model.safetensors`` and ``config.yaml``.
+
+``config.yaml`` holds ``diarizer`` (the settings it is rebuilt from), ``postprocess`` and
+``inference`` (how it is best run) and ``card`` (where it comes from). Training checkpoints and
+experiment folders load as well. Nothing is unpickled but tensors and plain values.
+"""
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diarize.config import load_config, to_dict
+from diarize.errors import CheckpointError, ConfigError
+from diarize.files import replacing
+from diarize.model import Diarizer, DiarizerConfig
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where packaged models lie."""
+
+SECTIONS = ("diarizer", "postprocess", "inference", "card")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model as stored.
+
+    Attributes:
+        path: the file or folder it was read from.
+        diarizer: settings, as a plain dict.
+        tensors: by their names in `Diarizer.state_dict`.
+        postprocess: keys of `PostprocessConfig`.
+        inference: keys of `InferenceConfig`.
+        card: facts about its making.
+    """
+
+    path: Path
+    diarizer: dict[str, Any]
+    tensors: dict[str, Tensor]
+    postprocess: dict[str, Any]
+    inference: dict[str, Any]
+    card: dict[str, Any]
+
+
+def packaged_models() -> list[str]:
+    """Names of the models that come with this package."""
+    return sorted(path.parent.name for path in WEIGHTS.glob("*/config.yaml"))
+
+
+def load_checkpoint(name_or_path: str | Path = "default") -> Diarizer:
+    """A trained model in evaluation mode, float32, on the CPU.
+
+    Args:
+        name_or_path: a packaged model's name; a native folder; a training checkpoint, ``*.ckpt``;
+            or an experiment folder, whose ``checkpoints/best.ckpt`` is taken, or ``last.ckpt``
+            where nothing was validated.
+
+    Raises:
+        CheckpointError: if there is none, it cannot be read, or its tensors do not fit.
+    """
+    checkpoint = read_checkpoint(name_or_path)
+    try:
+        diarizer = Diarizer(load_config(DiarizerConfig, values=checkpoint.diarizer))
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint.path}: cannot be rebuilt. {error}") from None
+    expected = diarizer.state_dict()
+    faults = _misfits(expected, checkpoint.tensors)
+    if faults:
+        raise CheckpointError(
+            f"{checkpoint.path}: {len(faults)} tensors do not fit the settings stored with them: "
+            f"{'; '.join(faults)}. Was it written by another version?"
+        )
+    diarizer.load_state_dict(checkpoint.tensors)
+    diarizer.postprocess = checkpoint.postprocess
+    diarizer.inference = checkpoint.inference
+    return diarizer.eval()
+
+
+def initialize(diarizer: Diarizer, name_or_path: str | Path) -> list[str]:
+    """Start a model from another's front end, and from all else that fits.
+
+    Args:
+        diarizer: changed in place.
+        name_or_path: as in `load_checkpoint`.
+
+    Returns:
+        Names of the tensors that were left as they are, since the checkpoint has none that fit.
+
+    Raises:
+        CheckpointError: if a tensor of the front end is missing or of another shape.
+    """
+    checkpoint = read_checkpoint(name_or_path)
+    expected = diarizer.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in checkpoint.tensors.items()
+        if name in expected and expected[name].shape == tensor.shape
+    }
+    front_end = {name: own for name, own in expected.items() if name.startswith("front_end.")}
+    faults = _misfits(front_end, {n: t for n, t in checkpoint.tensors.items() if n in front_end})
+    if faults:
+        raise CheckpointError(
+            f"{checkpoint.path}: {len(faults)} tensors of the front end do not fit this model: "
+            f"{'; '.join(faults)}. Give both the same front end."
+        )
+    diarizer.load_state_dict(fitting, strict=False)
+    return [name for name in expected if name not in fitting]
+
+
+def save_checkpoint(
+    diarizer: Diarizer, folder: str | Path, dtype: torch.dtype = torch.float32, **card: Any
+) -> Path:
+    """Write a model as a native folder; each file is replaced as a whole.
+
+    Args:
+        diarizer: model with its ``postprocess`` and ``inference`` settings.
+        folder: made if need be.
+        dtype: how parameters are stored; ``torch.float16`` halves the file. Buffers (the filter
+            bank, running statistics) are stored as they are.
+        card: facts about the model's making, plain values.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = dict(diarizer.named_parameters())
+    tensors = {
+        name: tensor.to("cpu", dtype if name in parameters else tensor.dtype).contiguous()
+        for name, tensor in diarizer.state_dict().items()
+    }
+    with replacing(folder / "model.safetensors") as path:
+        save_file(tensors, path)
+    sections = (to_dict(diarizer.config), diarizer.postprocess, diarizer.inference, card)
+    with replacing(folder / "config.yaml") as path:
+        OmegaConf.save(OmegaConf.create(dict(zip(SECTIONS, sections, strict=True))), path)
+    return folder
+
+
+def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
+    """What is stored, before a model is built from it.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint, or it cannot be read.
+    """
+    path = _find(name_or_path)
+    return _read_training(path) if path.suffix == ".ckpt" else _read_native(path)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    names = packaged_models()
+    if str(name_or_path) in names:
+        return WEIGHTS / str(name_or_path)
+    path = Path(name_or_path)
+    if path.suffix == ".ckpt" and path.is_file():
+        return path
+    if all((path / name).is_file() for name in ("config.yaml", "model.safetensors")):
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path / "checkpoints" / name).is_file():
+            return path / "checkpoints" / name
+    known = f"packaged models are: {', '.join(names)}" if names else "no model is packaged"
+    if not path.exists():
+        raise CheckpointError(
+            f"{name_or_path}: is no packaged model, file or folder; {known}. Check the name."
+        )
+    raise CheckpointError(
+        f"{path}: holds neither model.safetensors with config.yaml nor checkpoints/best.ckpt, "
+        f"and is no .ckpt file; {known}. Give a checkpoint."
+    )
+
+
+def _read_native(folder: Path) -> Checkpoint:
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    except Exception as error:  # PyYAML's parse errors share no public base with OmegaConf's
+        raise CheckpointError(
+            f"{folder / 'config.yaml'}: is not YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(config, dict) or "diarizer" not in config:
+        raise CheckpointError(
+            f"{folder / 'config.yaml'}: has no 'diarizer', but a model is rebuilt from it. "
+            "Is it a checkpoint's?"
+        )
+    try:
+        tensors = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'}: cannot be read ({error}). Copy the checkpoint again."
+        ) from None
+    return Checkpoint(folder, tensors=tensors, **{key: config.get(key) or {} for key in SECTIONS})
+
+
+def _read_training(path: Path) -> Checkpoint:
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        values, state = stored["hyper_parameters"], stored["state_dict"]
+        diarizer = dict(values["diarizer_config"])
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}). Is the file whole?"
+        ) from None
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: has no {error}, but checkpoints of `diarize train` have. "
+            "Was it written by another program?"
+        ) from None
+    prefix = "diarizer."
+    return Checkpoint(
+        path,
+        diarizer=diarizer,
+        tensors={n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)},
+        postprocess=dict(values.get("postprocess") or {}),
+        inference=dict(values.get("inference") or {}),
+        card={},
+    )
+
+
+def _misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """What keeps tensors from being loaded, one line each."""
+    missing = [f"{name} is missing" for name in expected if name not in found]
+    extra = [f"{name} is not in the model" for name in found if name not in expected]
+    misshapen = [
+        f"{name} is {tuple(found[name].shape)}, but the model's is {tuple(own.shape)}"
+        for name, own in expected.items()
+        if name in found and found[name].shape != own.shape
+    ]
+    return missing + extra + misshapen
