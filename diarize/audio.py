@@ -16,6 +16,7 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 
 from diarize.errors import AudioError
@@ -28,6 +29,9 @@ TOLERANCE = 0.01
 
 BLOCK_FRAMES = 1 << 20
 """Sample frames read at once, so that a long recording of many channels needs little memory."""
+
+UNKNOWN_FRAMES = 1 << 62
+"""More than any recording has: what libsndfile answers for a FLAC stream of unknown length."""
 
 MARGIN_SAMPLES = 512
 """Samples of the slower rate read on each side of a span, so that resampling a part equals a
@@ -71,7 +75,7 @@ def read_audio(
     duration: float | None = None,
     channel: int | None = None,
     sample_rate: int = SAMPLE_RATE,
-) -> np.ndarray:
+) -> npt.NDArray[np.float32]:
     """One span of a recording.
 
     A span holds the samples ``round(offset * sample_rate)`` up to
@@ -142,7 +146,7 @@ def _check_span(path: str | Path, info: AudioInfo, offset: float, duration: floa
 
 def _read_mono(
     path: str | Path, file: soundfile.SoundFile, start: int, stop: int, channel: int | None
-) -> np.ndarray:
+) -> npt.NDArray[np.float32]:
     """Samples [start, stop) at the file's own rate, one channel or the mean of all."""
     waveform = np.empty(stop - start, dtype=np.float32)
     done = 0
@@ -186,11 +190,14 @@ def _open(path: Path) -> soundfile.SoundFile:
         raise AudioError(f"{path}: is empty, 0 bytes, but audio is expected. Copy it again.")
     try:
         file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError, OSError) as error:
+        if file.frames < UNKNOWN_FRAMES:
+            return file
+        file.close()
+        reason = "its header does not say how long it is"
+    except (soundfile.LibsndfileError, TypeError) as error:
         reason = getattr(error, "error_string", str(error)).rstrip(".")
-        decoded = _decode(path, reason, status.st_mtime_ns, status.st_size)
-        return soundfile.SoundFile(decoded.path)
-    return file
+    decoded = _decode(path, reason, status.st_mtime_ns, status.st_size)
+    return soundfile.SoundFile(decoded.path)
 
 
 class _Decoded:
@@ -200,7 +207,13 @@ class _Decoded:
         handle, name = tempfile.mkstemp(prefix="diarize-", suffix=".flac")
         os.close(handle)
         self.path = name
-        weakref.finalize(self, Path(name).unlink, missing_ok=True)
+        weakref.finalize(self, _remove, name, os.getpid())
+
+
+def _remove(path: str, owner: int) -> None:
+    """Delete a decoded file, unless in a forked worker: it is the parent's."""
+    if os.getpid() == owner:
+        Path(path).unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=8)

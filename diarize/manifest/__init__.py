@@ -1,0 +1,24 @@
+"""Manifests: JSON Lines, one session per line, with the keys that NeMo gave the field.
+
+::
+
+    {"audio_filepath": "a.wav", "offset": 0.0, "duration": null, "rttm_filepath": "a.rttm"}
+
+Times are seconds of the recording. Paths are relative to the manifest's folder. Keys that
+nobody here knows are carried from reading to writing.
+"""
+
+from diarize.manifest.build import build_manifest
+from diarize.manifest.check import check_manifest
+from diarize.manifest.reference import reference_turns, scored_regions
+from diarize.manifest.session import Session, read_manifest, write_manifest
+
+__all__ = [
+    "Session",
+    "build_manifest",
+    "check_manifest",
+    "read_manifest",
+    "reference_turns",
+    "scored_regions",
+    "write_manifest",
+]

@@ -1,0 +1,238 @@
+"""Every fault of a manifest, found before it costs an experiment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from diarize.audio import SAMPLE_RATE, TOLERANCE, AudioInfo, audio_info
+from diarize.errors import AudioError, ManifestError, RttmError
+from diarize.formats.rttm import RttmLine, check_name, scan_rttm
+from diarize.formats.uem import UemLine, scan_uem
+from diarize.manifest.reference import find
+from diarize.manifest.session import Session, scan_manifest
+from diarize.turns import Segment, clip
+
+Line = TypeVar("Line", RttmLine, UemLine)
+
+
+def check_manifest(path: str | Path, notes: list[str] | None = None) -> list[str]:
+    """All that is wrong with a manifest and with the files it names.
+
+    Reads the manifest, the header of every recording, every RTTM and UEM, each file once.
+    Times that are off by at most 10 ms count as rounded.
+
+    Args:
+        path: the manifest.
+        notes: filled with what is worth knowing but no fault: sample rates that will be
+            changed, channels that will be averaged, references that look odd.
+
+    Returns:
+        A message per fault, ``path:line: what``, in the order of the manifest; the place is
+        that of the RTTM or UEM line where the fault is there.
+    """
+    check = _Check()
+    try:
+        for session, faults in scan_manifest(path):
+            check.faults += faults
+            if session is not None:
+                check.session(session)
+    except ManifestError as error:
+        return [str(error)]
+    if not check.num_sessions and not check.faults:
+        check.faults.append(f"{path}:1: has no lines, but a manifest names sessions. Is it whole?")
+    if notes is not None:
+        notes += check.notes + check.changes()
+    return check.faults
+
+
+class _Check:
+    """What was found so far, and what was read."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.notes: list[str] = []
+        self.num_sessions = 0
+        self._ids: dict[str, Session] = {}
+        self._names: dict[str, Session] = {}
+        self._headers: dict[Path, AudioInfo | AudioError] = {}
+        self._turns: dict[Path, dict[str, list[RttmLine]] | RttmError] = {}
+        self._regions: dict[Path, dict[str, list[UemLine]] | RttmError] = {}
+        self._late: set[tuple[Path, int]] = set()
+        self._changes: dict[tuple[str, str], list[Session]] = {}
+
+    def session(self, session: Session) -> None:
+        """Look at one line and at what it names."""
+        self.num_sessions += 1
+        if session.speaker is None:  # utterances are found by their place, never by a name
+            self._id(session)
+            self._name(session)
+        info = self._audio(session)
+        if session.rttm is not None:
+            self._rttm(session, session.rttm, info)
+        if session.uem is not None:
+            regions = self._content(session, session.uem, self._regions, scan_uem)
+            self._past_end(session.uem, [(r.number, r.segment) for r in regions], info)
+
+    def changes(self) -> list[str]:
+        """Notes on what reading changes about the audio, one for each kind of change."""
+        notes = []
+        for (what, change), sessions in self._changes.items():
+            others = f", as {len(sessions) - 1} more files have" if len(sessions) > 1 else ""
+            notes.append(
+                f"{sessions[0].where}: note: {sessions[0].audio} has {what}{others}; {change}."
+            )
+        return notes
+
+    def _id(self, session: Session) -> None:
+        try:
+            check_name("session id", session.session_id)
+        except RttmError as error:
+            self.faults.append(f"{session.where}: {error}")
+        first = self._ids.setdefault(session.session_id, session)
+        if first is not session and not _are_stretches(first, session):
+            self.faults.append(
+                f"{session.where}: session {session.session_id!r} is already at {first.where}, but "
+                "ids must differ. Give one of the lines another 'session_id'."
+            )
+
+    def _name(self, session: Session) -> None:
+        first = self._names.setdefault(session.audio.stem, session)
+        if first.audio != session.audio and first.audio.resolve() != session.audio.resolve():
+            self.faults.append(
+                f"{session.where}: {session.audio} has the base name of {first.audio} at "
+                f"{first.where}, but many tools, NeMo among them, tell files apart by it. "
+                "Rename one."
+            )
+
+    def _audio(self, session: Session) -> AudioInfo | None:
+        if session.audio not in self._headers:
+            try:
+                header = audio_info(session.audio)
+            except AudioError as error:
+                self._headers[session.audio] = error
+            else:
+                self._headers[session.audio] = header
+                self._note_changes(session, header)
+        info = self._headers[session.audio]
+        if isinstance(info, AudioError):
+            self.faults.append(f"{session.where}: {info}")
+            return None
+        fault = None
+        if not info.num_samples:
+            fault = "has a recording without samples, but there must be some. Copy it again."
+        elif session.offset >= info.duration:
+            fault = (
+                f"starts at {session.offset:.2f} s, but its audio lasts {info.duration:.2f} s. "
+                "Correct 'offset'."
+            )
+        elif session.duration is not None and session.end > info.duration + TOLERANCE:
+            fault = (
+                f"ends at {session.end:.2f} s, but its audio lasts {info.duration:.2f} s. "
+                "Shorten 'duration' or re-encode the file."
+            )
+        if fault is not None:
+            self.faults.append(f"{session.where}: session {session.session_id!r} {fault}")
+        return info
+
+    def _note_changes(self, session: Session, info: AudioInfo) -> None:
+        if info.sample_rate != SAMPLE_RATE:
+            change = (f"{info.sample_rate} Hz", f"reading changes that to {SAMPLE_RATE} Hz")
+            self._changes.setdefault(change, []).append(session)
+        if info.channels > 1:
+            change = (f"{info.channels} channels", "reading takes their mean, or one if asked")
+            self._changes.setdefault(change, []).append(session)
+
+    def _rttm(self, session: Session, path: Path, info: AudioInfo | None) -> None:
+        is_new = path not in self._turns
+        lines = self._content(session, path, self._turns, scan_rttm)
+        content = self._turns[path]
+        if is_new and not isinstance(content, RttmError):
+            self._faulty_turns(path, content)
+        self._past_end(path, [(line.number, line.turn) for line in lines], info)
+        turns = clip((line.turn for line in lines), session.offset, session.end)
+        speakers = len({turn.speaker for turn in turns})
+        note = None
+        if content == {}:
+            note = f"{path} has no turn, which means that nobody speaks."
+        elif lines and not turns:
+            note = (
+                f"{path} has no turn between {session.offset:.2f} s and {session.end:.2f} s, the "
+                "session's span. RTTM counts from the start of the recording."
+            )
+        elif lines and session.num_speakers not in (None, speakers):
+            note = f"'num_speakers' is {session.num_speakers}, but {path} names {speakers}."
+        if note is not None:
+            self.notes.append(f"{session.where}: note: {note}")
+
+    def _content(
+        self,
+        session: Session,
+        path: Path,
+        contents: dict[Path, dict[str, list[Line]] | RttmError],
+        scan: Callable[[Path], tuple[list[Line], list[str]]],
+    ) -> list[Line]:
+        """The lines of a file that speak of a session; the file's own faults are told once."""
+        if path not in contents:
+            try:
+                lines, faults = scan(path)
+            except RttmError as error:
+                contents[path] = error
+            else:
+                self.faults += faults
+                by_session: dict[str, list[Line]] = {}
+                for line in lines:
+                    by_session.setdefault(line.session_id, []).append(line)
+                contents[path] = by_session
+        content = contents[path]
+        if isinstance(content, RttmError):
+            self.faults.append(f"{session.where}: {content}")
+            return []
+        try:
+            return find(session, path, content)
+        except ManifestError as error:
+            self.faults.append(str(error))
+            return []
+
+    def _faulty_turns(self, path: Path, sessions: Mapping[str, Sequence[RttmLine]]) -> None:
+        """Turns that last no time, and speakers who talk over themselves."""
+        for line in sorted((x for lines in sessions.values() for x in lines), key=_number):
+            if line.turn.duration <= 0:
+                self.faults.append(
+                    f"{path}:{line.number}: turn of {line.turn.speaker!r} lasts 0 s, but speech "
+                    "takes time. Remove the line."
+                )
+        for lines in sessions.values():
+            latest: dict[str, RttmLine] = {}
+            for line in sorted(lines, key=lambda x: (x.turn.start, x.turn.end)):
+                before = latest.setdefault(line.turn.speaker, line)
+                if before is not line and line.turn.start < before.turn.end - TOLERANCE:
+                    self.faults.append(
+                        f"{path}:{line.number}: {line.turn.speaker!r} speaks from "
+                        f"{line.turn.start:.2f} s, but already does so until "
+                        f"{before.turn.end:.2f} s (line {before.number}). Join the two turns."
+                    )
+                if line.turn.end > before.turn.end:
+                    latest[line.turn.speaker] = line
+
+    def _past_end(
+        self, path: Path, stretches: Sequence[tuple[int, Segment]], info: AudioInfo | None
+    ) -> None:
+        for number, stretch in stretches:
+            if info is None or stretch.end <= info.duration + TOLERANCE:
+                continue
+            if (path, number) not in self._late:
+                self._late.add((path, number))
+                self.faults.append(
+                    f"{path}:{number}: lasts until {stretch.end:.2f} s, but its audio lasts "
+                    f"{info.duration:.2f} s. Cut it there, or check that they belong together."
+                )
+
+
+def _number(line: RttmLine) -> int:
+    return line.number
+
+
+def _are_stretches(first: Session, second: Session) -> bool:
+    """Whether two lines of one id are parts of one recording, as noises are listed."""
+    one_file = first.audio == second.audio and first.rttm is None and second.rttm is None
+    return one_file and first.offset != second.offset

@@ -1,0 +1,86 @@
+"""What is true of a session: who spoke when, and which regions count."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from diarize.audio import audio_info
+from diarize.errors import ManifestError
+from diarize.formats.rttm import read_rttm
+from diarize.formats.uem import read_uem
+from diarize.manifest.session import Session
+from diarize.turns import Segment, Turn, clip
+
+Content = TypeVar("Content")
+
+
+def reference_turns(session: Session) -> list[Turn]:
+    """Who spoke when in a session: its turns, clipped to its span, in seconds of the recording.
+
+    An RTTM without any turn means that nobody speaks.
+
+    Raises:
+        ManifestError: if the session has no RTTM, or the RTTM has other sessions only.
+        RttmError: if the RTTM cannot be read.
+    """
+    if session.rttm is None:
+        raise ManifestError(
+            f"{session.where}: session {session.session_id!r} has no 'rttm_filepath', but a "
+            "reference is needed. Add the key."
+        )
+    turns = find(session, session.rttm, _read(read_rttm, session.rttm, _stamp(session.rttm)))
+    return clip(turns, session.offset, session.end)
+
+
+def scored_regions(session: Session) -> list[Segment] | None:
+    """Regions of a session that are scored, within its span, in seconds of the recording.
+
+    Without a UEM the span itself is scored; None where that is the whole recording.
+
+    Raises:
+        ManifestError: if the UEM has other sessions only.
+        RttmError: if the UEM cannot be read.
+        AudioError: if only the audio knows where the span ends and it cannot be read.
+    """
+    if session.uem is not None:
+        regions = find(session, session.uem, _read(read_uem, session.uem, _stamp(session.uem)))
+        cut = (Segment(max(r.start, session.offset), min(r.end, session.end)) for r in regions)
+        return [region for region in cut if region.end > region.start]
+    if session.duration is None and session.offset == 0:
+        return None
+    end = audio_info(session.audio).duration if session.duration is None else session.end
+    return [Segment(session.offset, end)]
+
+
+def find(session: Session, path: Path, sessions: Mapping[str, list[Content]]) -> list[Content]:
+    """What a file holds for one session; nothing where it is empty.
+
+    Raises:
+        ManifestError: if the file has other sessions only.
+    """
+    if sessions and session.session_id not in sessions:
+        names = ", ".join(repr(name) for name in list(sessions)[:3])
+        more = f" and {len(sessions) - 3} more" if len(sessions) > 3 else ""
+        raise ManifestError(
+            f"{session.where}: session {session.session_id!r} is not in {path}, which has "
+            f"{names}{more}. Give the line the 'session_id' that stands there."
+        )
+    return sessions.get(session.session_id, [])
+
+
+@lru_cache(maxsize=64)
+def _read(
+    read: Callable[[Path], dict[str, list[Content]]], path: Path, stamp: tuple[int, int] | None
+) -> dict[str, list[Content]]:
+    """A file as it was at its stamp: many sessions may share one."""
+    return read(path)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Time of change and size; None for a file that reading will report as missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
