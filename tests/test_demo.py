@@ -1,0 +1,81 @@
+"""The sample conversation: its labels mean speech, and its script still makes it."""
+
+import shutil
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from diarize.audio import read_audio
+from diarize.formats.rttm import read_rttm
+from diarize.manifest import check_manifest, read_manifest, reference_turns
+from diarize.turns import Turn
+
+BLOCK = 160
+"""Samples in 10 ms: the unit in which the labels were made."""
+
+
+@pytest.fixture(scope="module")
+def demo(root: Path) -> Path:
+    return root / "recipes" / "demo"
+
+
+@pytest.fixture(scope="module")
+def turns(demo: Path) -> list[Turn]:
+    (session,) = read_manifest(demo / "manifest.jsonl")
+    return reference_turns(session)
+
+
+def test_manifest_has_no_fault(demo: Path) -> None:
+    assert check_manifest(demo / "manifest.jsonl") == []
+
+
+def test_is_a_minute_of_three_voices_below_one_mebibyte(demo: Path, turns: list[Turn]) -> None:
+    audio = demo / "conversation.flac"
+    assert audio.stat().st_size < 2**20
+    info = soundfile.info(audio)
+    assert (info.samplerate, info.channels) == (16000, 1)
+    assert 55 < info.duration < 65
+    assert {turn.speaker for turn in turns} == {"anna", "ben", "cleo"}
+
+
+def test_holds_pauses_and_overlaps(turns: list[Turn]) -> None:
+    overlaps = [
+        (a, b)
+        for a, b in combinations(turns, 2)
+        if a.speaker != b.speaker and min(a.end, b.end) > max(a.start, b.start)
+    ]
+    assert len(overlaps) == 4
+    ends = [max(turn.end for turn in turns[:n]) for n in range(1, len(turns))]
+    pauses = [turn.start - end for turn, end in zip(turns[1:], ends, strict=True)]
+    assert sum(pause > 0.5 for pause in pauses) >= 3
+
+
+def test_labels_mean_speech(demo: Path, turns: list[Turn]) -> None:
+    waveform = read_audio(demo / "conversation.flac")
+    blocks = waveform[: len(waveform) // BLOCK * BLOCK].reshape(-1, BLOCK)
+    level = 20 * np.log10(np.sqrt(np.mean(blocks**2, axis=1)) + 1e-9)
+    labelled = np.zeros(len(level), bool)
+    for turn in turns:
+        labelled[round(turn.start * 100) : round(turn.end * 100)] = True
+    assert np.mean(level[labelled] > -60) > 0.95
+    # What is not labelled is the room tone, and the faint breath in short gaps inside a line.
+    assert np.mean(level[~labelled] < -60) > 0.95
+
+
+@pytest.mark.skipif(
+    not (shutil.which("flite") and shutil.which("espeak-ng")), reason="flite or espeak-ng missing"
+)
+@pytest.mark.slow
+def test_script_makes_the_same_turns(demo: Path, tmp_path: Path) -> None:
+    build = [sys.executable, str(demo / "build.py"), "--output", str(tmp_path)]
+    subprocess.run(build, check=True, capture_output=True)
+    (made,) = read_rttm(tmp_path / "conversation.rttm").values()
+    (stored,) = read_rttm(demo / "conversation.rttm").values()
+    # Another version of a voice may speak a little faster; the script and its order stay.
+    assert [turn.speaker for turn in made] == [turn.speaker for turn in stored]
+    assert np.allclose([t.start for t in made], [t.start for t in stored], atol=1.0)
