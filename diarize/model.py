@@ -3,7 +3,7 @@
 B batch, N samples, T frames, D embedding width, S slots.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diarize.config import instantiate
+from diarize.config import instantiate, to_dict
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.turns import Turn
@@ -43,7 +43,8 @@ class Diarizer(nn.Module):
     """Who speaks when, for windows of audio; on a path, for the whole recording.
 
     Attributes:
-        config: settings this model was built from.
+        config: settings this model was built from, with every default written out, so that a
+            checkpoint outlives a change of defaults.
         postprocess: thresholds it was tuned with, as keys of `PostprocessConfig`.
         inference: how it is best run, as keys of `InferenceConfig`.
     """
@@ -69,11 +70,17 @@ class Diarizer(nn.Module):
                 f"num_slots: is {config.num_slots}, but a window holds at least 1 speaker. "
                 "Raise it."
             )
-        self.config = config
         self.postprocess: dict[str, Any] = {}
         self.inference: dict[str, Any] = {}
         self.front_end = cast(Any, front_end or instantiate(config.front_end))
         self.encoder = cast(Any, encoder or instantiate(config.encoder))
+        self.config = replace(
+            config,
+            front_end=config.front_end
+            if front_end
+            else _resolved(config.front_end, self.front_end),
+            encoder=config.encoder if encoder else _resolved(config.encoder, self.encoder),
+        )
         inputs, width = self.front_end.embedding_dim, self.encoder.width
         self.projection = nn.Identity() if inputs == width else nn.Linear(inputs, width)
         self.head = Head(width, config.num_slots, config.head_dropout)
@@ -151,6 +158,11 @@ class Diarizer(nn.Module):
         from diarize.checkpoint import load_checkpoint
 
         return load_checkpoint(name_or_path)
+
+
+def _resolved(node: dict[str, Any], component: Any) -> dict[str, Any]:
+    """A component's node with every setting written out."""
+    return {"_target_": node["_target_"], **to_dict(component.config)}
 
 
 class Head(nn.Module):

@@ -127,8 +127,9 @@ class LogMel(nn.Module):
             window=self.window,
             center=False,
             return_complex=True,
-        )[..., :num_frames]
-        power = torch.view_as_real(spectrum.transpose(1, 2)).square().sum(-1)  # (B, F, bins)
+        )
+        spectrum = spectrum[..., :num_frames].transpose(1, 2)  # (B, F, bins)
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
         return torch.log(power @ self.filter_bank.T + LOG_FLOOR)
 
 
