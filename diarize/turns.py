@@ -17,9 +17,11 @@ class Segment:
         return self.end - self.start
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Turn(Segment):
     """One speaker's uninterrupted speech: a segment, its speaker, and how sure we are.
+
+    Turns sort by time alone, as segments do, since a confidence may be None.
 
     Attributes:
         speaker: label, unique within a session.

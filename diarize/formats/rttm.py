@@ -12,9 +12,8 @@ comments (``;``) carry no turns and are passed over.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from diarize.errors import RttmError
 from diarize.files import read_lines, write_text
@@ -26,9 +25,10 @@ OTHER_TYPES = frozenset(
 )
 """Line types of the evaluation plans that hold no turn."""
 
+PROBABILITY = "it is a probability, 0 to 1. Write <NA> where nobody knows it."
 
-@dataclass(frozen=True)
-class RttmLine:
+
+class RttmLine(NamedTuple):
     """One SPEAKER line and its place in the file.
 
     Attributes:
@@ -129,33 +129,26 @@ def _parse(fields: list[str]) -> tuple[str, Turn]:
     if len(fields) not in (9, 10):
         guess = "Is a speaker name missing?" if len(fields) < 9 else "Has a name a space?"
         raise RttmError(f"'SPEAKER' line has {len(fields)} fields, but RTTM has 9 or 10. {guess}")
-    start = _number("start", fields[3])
-    duration = _number("duration", fields[4])
-    confidence = None if fields[8] == "<NA>" else _number("confidence", fields[8])
-    if start < 0:
-        raise RttmError(f"turn starts at {fields[3]} s, but a recording starts at 0 s. Shift it.")
-    if duration < 0:
-        raise RttmError(
-            f"turn has the duration {fields[4]} s, but time runs forward. "
-            "Is field 5 the end, or are start and end exchanged?"
-        )
-    if confidence is not None and not 0 <= confidence <= 1:
-        raise RttmError(
-            f"confidence is {fields[8]}, but it is a probability, 0 to 1. "
-            "Write <NA> where nobody knows it."
-        )
+    start = _number("start", fields[3], "a recording starts at 0 s. Shift the turns.")
+    duration = _number("duration", fields[4], "time runs forward. Is field 5 the end of the turn?")
+    confidence = None if fields[8] == "<NA>" else _number("confidence", fields[8], PROBABILITY)
+    if confidence is not None and confidence > 1:
+        raise RttmError(f"confidence is {fields[8]}, but {PROBABILITY}")
     # Nine decimals undo what binary addition adds: 0.1 + 0.2 is 0.30000000000000004.
     end = round(start + duration, 9)
     return fields[1], Turn(start, max(start, end), fields[7], confidence, fields[2])
 
 
-def _number(name: str, field: str) -> float:
+def _number(name: str, field: str, reason: str) -> float:
+    """A number that is finite and not negative, for the reason given."""
     try:
         value = float(field)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not -math.inf < value < math.inf:
         raise RttmError(f"{name} is {field!r}, but it must be a number. Mend or remove the line.")
+    if value < 0:
+        raise RttmError(f"{name} is {field}, but {reason}")
     return value
 
 

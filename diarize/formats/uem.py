@@ -10,17 +10,15 @@ comments (``;``) are passed over. The channel is not kept; it is written as 1.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from diarize.errors import RttmError
 from diarize.files import read_lines, write_text
 from diarize.turns import Segment
 
 
-@dataclass(frozen=True)
-class UemLine:
+class UemLine(NamedTuple):
     """One region and its place in the file.
 
     Attributes:

@@ -10,7 +10,7 @@ from diarize.formats.rttm import RttmLine, check_name, scan_rttm
 from diarize.formats.uem import UemLine, scan_uem
 from diarize.manifest.reference import find
 from diarize.manifest.session import Session, scan_manifest
-from diarize.turns import Segment, clip
+from diarize.turns import Segment
 
 Line = TypeVar("Line", RttmLine, UemLine)
 
@@ -149,17 +149,18 @@ class _Check:
         if is_new and not isinstance(content, RttmError):
             self._faulty_turns(path, content)
         self._past_end(path, [(line.number, line.turn) for line in lines], info)
-        turns = clip((line.turn for line in lines), session.offset, session.end)
-        speakers = len({turn.speaker for turn in turns})
+        turns = [line.turn for line in lines]
+        inside = [t for t in turns if t.end > session.offset and t.start < session.end]
+        speakers = len({turn.speaker for turn in inside})
         note = None
         if content == {}:
             note = f"{path} has no turn, which means that nobody speaks."
-        elif lines and not turns:
+        elif turns and not inside:
             note = (
                 f"{path} has no turn between {session.offset:.2f} s and {session.end:.2f} s, the "
                 "session's span. RTTM counts from the start of the recording."
             )
-        elif lines and session.num_speakers not in (None, speakers):
+        elif turns and session.num_speakers not in (None, speakers):
             note = f"'num_speakers' is {session.num_speakers}, but {path} names {speakers}."
         if note is not None:
             self.notes.append(f"{session.where}: note: {note}")

@@ -1,0 +1,45 @@
+import io
+import json
+
+import numpy as np
+import pytest
+
+from diarize.formats.json import format_json, write_json
+from diarize.turns import Turn
+
+TURNS = [Turn(2.0, 3.00049, "bob", 0.5), Turn(0.5, 2.25, "alice")]
+
+
+def test_facts_come_first_then_speakers_as_they_arrive_then_a_line_per_turn():
+    assert format_json("meeting", TURNS, duration=4.5) == (
+        '{"session_id": "meeting", "duration": 4.5, "speakers": ["alice", "bob"], "turns": [\n'
+        '  {"start": 0.5, "end": 2.25, "speaker": "alice"},\n'
+        '  {"start": 2.0, "end": 3.0, "speaker": "bob", "confidence": 0.5}\n'
+        "]}\n"
+    )
+
+
+def test_nobody_speaking_is_an_empty_list():
+    assert json.loads(format_json("quiet", [])) == {
+        "session_id": "quiet", "speakers": [], "turns": [],
+    }  # fmt: skip
+
+
+def test_numpy_numbers_and_any_letters_are_written():
+    turn = Turn(np.float64(1.5), np.float32(2.5), "Зоя", np.float32(0.25))
+    read = json.loads(format_json("日本 語", [turn]))
+    assert read["session_id"] == "日本 語"
+    assert read["turns"] == [{"start": 1.5, "end": 2.5, "speaker": "Зоя", "confidence": 0.25}]
+
+
+def test_a_path_is_written_whole_and_a_stream_likewise(tmp_path):
+    path, stream = tmp_path / "a.json", io.StringIO()
+    write_json(path, "meeting", TURNS, model="tiny")
+    write_json(stream, "meeting", TURNS, model="tiny")
+    assert path.read_text(encoding="utf-8") == stream.getvalue()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_json_cannot_hold_is_refused():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        format_json("a", [], duration=float("nan"))
