@@ -9,8 +9,10 @@ of them a short answer in the middle of another's sentence.
     apt-get install flite espeak-ng
     python recipes/demo/build.py
 
-writes ``conversation.flac``, ``conversation.rttm`` and ``manifest.jsonl`` beside this file. The
-same versions of the tools (flite 2.2, espeak-ng 1.51, soxr 1.1) write the same bytes.
+writes ``conversation.flac``, ``conversation.rttm`` and ``manifest.jsonl`` beside this file, and
+``utterances.jsonl``, the turns during which nobody else speaks: a corpus of three voices, enough to
+prove that simulation and training work. The same versions of the tools (flite 2.2, espeak-ng 1.51,
+soxr 1.1) write the same bytes.
 """
 
 import argparse
@@ -101,6 +103,18 @@ def main() -> None:
         num_speakers=len(VOICES),
     )
     write_manifest(output / "manifest.jsonl", [session])
+    utterances = [
+        Session(
+            f"{turn.speaker}-{index:02d}",
+            session.audio,
+            turn.start,
+            round(turn.duration, 3),
+            speaker=turn.speaker,
+        )
+        for index, turn in enumerate(turns)
+        if not any(overlaps(turn, other) for other in turns)
+    ]
+    write_manifest(output / "utterances.jsonl", utterances)
     print(f"{output}: {len(waveform) / SAMPLE_RATE:.1f} s, {len(turns)} turns", file=sys.stderr)
 
 
@@ -150,6 +164,11 @@ def mix(lines: list[np.ndarray]) -> tuple[np.ndarray, list[Turn]]:
     for start, waveform in zip(starts, lines, strict=True):
         mixed[start : start + len(waveform)] += waveform
     return mixed, turns
+
+
+def overlaps(turn: Turn, other: Turn) -> bool:
+    """Do two people speak at once?"""
+    return turn.speaker != other.speaker and turn.start < other.end and other.start < turn.end
 
 
 if __name__ == "__main__":
