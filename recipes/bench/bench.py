@@ -1,0 +1,197 @@
+"""Speed, memory and start-up times of this machine, as a table.
+
+    make bench
+    .venv/bin/python recipes/bench/bench.py start-up --model exp/mine
+
+All audio comes from the sample conversation, repeated. What each row measures:
+
+- **infer-speed**: seconds of a 10-minute WAV file per second of `diarize_file`, two torch threads,
+  the best of three after a warm-up; reading and post-processing included, loading the model not.
+- **infer-memory**: largest resident memory of a `diarize infer` process on a 3-hour file.
+- **start-up**: wall time of `diarize score --help` and of `diarize check` on a manifest of 1,000
+  lines, each with a recording and an RTTM of its own; the best of three. A process that imported
+  torch fails the row.
+- **data-wait**: share of the time in which training `conf/small.yaml` waited for batches, two
+  workers simulating 30-second sessions, from the training's own log, after the first 10 steps.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from diarize.formats.rttm import write_rttm
+from diarize.manifest import Session, write_manifest
+from diarize.turns import Turn
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "recipes" / "demo"
+SAMPLE_RATE = 16000
+MEBIBYTE = 2**20
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    measured: str
+    wanted: str
+    is_met: bool
+
+
+def main() -> int:
+    """Measure what was asked for and print the table."""
+    parser = argparse.ArgumentParser(description="Measure speed, memory and start-up times.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}")
+    parser.add_argument("--model", default="default", help="of infer-speed and infer-memory")
+    args = parser.parse_args()
+    unknown = set(args.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))} is not one of {', '.join(BENCHMARKS)}")
+    print(f"| {'benchmark':32} | {'measured':>22} | {'wanted':>14} | met |")
+    print(f"|{'-' * 34}|{'-' * 23}:|{'-' * 15}:|-----|")
+    all_met = True
+    for name in args.names or BENCHMARKS:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in BENCHMARKS[name](Path(folder), args.model):
+                met = "yes" if row.is_met else "NO"
+                line = f"| {row.name:32} | {row.measured:>22} | {row.wanted:>14} | {met:3} |"
+                print(line, flush=True)
+                all_met &= row.is_met
+    return 0 if all_met else 1
+
+
+def infer_speed(folder: Path, model: str) -> Iterator[Row]:
+    """Real-time factor on ten minutes."""
+    import torch
+
+    from diarize.model import Diarizer
+
+    torch.set_num_threads(2)
+    audio = write_audio(folder / "ten_minutes.wav", 600)
+    diarizer = Diarizer.from_pretrained(model)
+    diarizer(write_audio(folder / "warm_up.wav", 60))
+    factor = 600 / best_of_three(lambda: diarizer(audio))
+    yield Row("10 minutes, 2 threads", f"{factor:.0f} x real time", ">= 150 x", factor >= 150)
+
+
+def infer_memory(folder: Path, model: str) -> Iterator[Row]:
+    """Peak memory of three hours, in a process of its own."""
+    audio = write_audio(folder / "three_hours.flac", 3 * 3600)
+    command = ["infer", str(audio), "--model", model, "--output", str(folder), "--device", "cpu"]
+    process = diarize(command, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit("bench: diarize infer failed; run it by hand on a long file")
+    # Linux counts in KiB, macOS in bytes.
+    peak = usage.ru_maxrss / (MEBIBYTE if sys.platform == "darwin" else 1024)
+    yield Row("3 hours, peak memory", f"{peak:.0f} MiB", "<= 2048 MiB", peak <= 2048)
+
+
+def start_up(folder: Path, model: str) -> Iterator[Row]:
+    """Verbs that answer at once, because they never import torch."""
+    del model
+    manifest = write_sessions(folder, 1000)
+    for name, command in (
+        ("diarize score --help", ["score", "--help"]),
+        ("diarize check, 1,000 lines", ["check", str(manifest)]),
+    ):
+        seconds = best_of_three(lambda command=command: finish(diarize(command)))
+        probe = diarize(command, "-X", "importtime", stderr=subprocess.PIPE, text=True)
+        _, imports = probe.communicate()
+        loads_torch = any(line.split("|")[-1].strip() == "torch" for line in imports.splitlines())
+        measured = f"{seconds:.2f} s" + (", imports torch" if loads_torch else ", no torch")
+        yield Row(name, measured, "< 1 s", seconds < 1 and not loads_torch)
+
+
+def data_wait(folder: Path, model: str) -> Iterator[Row]:
+    """Does simulation keep up with training?"""
+    del model
+    experiment = folder / "exp"
+    settings = [
+        f"data.utterances={DEMO / 'utterances.jsonl'}",
+        "data.num_workers=2",
+        "data.simulation.num_speakers=[0,1,1]",
+        "trainer.max_steps=40",
+        "trainer.log_every=10",
+    ]
+    command = ["train", str(ROOT / "conf" / "small.yaml"), *settings, "--output", str(experiment)]
+    finish(diarize(command, stderr=subprocess.DEVNULL))
+    with next(experiment.rglob("metrics.csv")).open(encoding="utf-8") as file:
+        waits = [float(row["data_wait"]) for row in csv.DictReader(file) if row["data_wait"]]
+    wait = sum(waits[1:]) / len(waits[1:])
+    yield Row("training, wait for data", f"{wait:.1%} of step time", "< 5 %", wait < 0.05)
+
+
+BENCHMARKS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
+    "infer-speed": infer_speed,
+    "infer-memory": infer_memory,
+    "start-up": start_up,
+    "data-wait": data_wait,
+}
+
+
+def best_of_three(work: Callable[[], object]) -> float:
+    """Shortest wall time, seconds."""
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def diarize(arguments: list[str], *python: str, **streams: object) -> subprocess.Popen:
+    """A running ``diarize`` command whose results nobody reads."""
+    command = [sys.executable, *python, "-m", "diarize", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, **streams)  # type: ignore[call-overload]
+
+
+def finish(process: subprocess.Popen) -> None:
+    """Wait for a command that must succeed."""
+    if process.wait():
+        raise SystemExit(f"bench: {' '.join(map(str, process.args))} failed")
+
+
+def sample() -> np.ndarray:
+    """The sample conversation, float32 (sample,)."""
+    waveform, _ = soundfile.read(DEMO / "conversation.flac", dtype="float32")
+    return waveform
+
+
+def write_audio(path: Path, duration: int) -> Path:
+    """The sample conversation, repeated for so many seconds."""
+    waveform = sample()
+    left = duration * SAMPLE_RATE
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1) as file:
+        while left > 0:
+            file.write(waveform[:left])
+            left -= len(waveform)
+    return path
+
+
+def write_sessions(folder: Path, number: int) -> Path:
+    """A manifest of one-second recordings, each with an RTTM."""
+    waveform = sample()
+    sessions = []
+    for index in range(number):
+        session_id = f"session_{index:04d}"
+        audio, rttm = folder / f"{session_id}.wav", folder / f"{session_id}.rttm"
+        soundfile.write(audio, waveform[SAMPLE_RATE : 2 * SAMPLE_RATE], SAMPLE_RATE)
+        write_rttm(rttm, {session_id: [Turn(0.0, 0.8, "anna"), Turn(0.5, 1.0, "ben")]})
+        sessions.append(Session(session_id, audio, duration=1.0, rttm=rttm, num_speakers=2))
+    write_manifest(folder / "manifest.jsonl", sessions)
+    return folder / "manifest.jsonl"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
