@@ -1,0 +1,346 @@
+"""Recordings of any length to posteriors, and posteriors to turns.
+
+A session longer than a window is judged in windows that share some of their frames, joined by
+``diarize.stitching``. Audio is read window by window, so memory holds ``batch_size`` windows
+and the posteriors (16 bytes a frame for four slots: 2 MiB for three hours), never a whole
+waveform. Windows of several sessions go through the network together, short sessions first, so
+that a batch pads little. Whatever stands beside a session in its batch, its result is the same.
+
+B batch, T frames, S slots, D embedding width, N samples.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
+from diarize.config import load_config
+from diarize.errors import AudioError, ConfigError, DiarizeError
+from diarize.frames import FrameGrid
+from diarize.manifest import Session
+from diarize.model import Diarizer
+from diarize.postprocess import PostprocessConfig, to_turns
+from diarize.progress import progress as tell
+from diarize.stitching import Window, listen, plan_windows, stitch
+from diarize.turns import Turn, clip, in_order
+
+Waveform = NDArray[np.float32]
+
+
+@dataclass
+class InferenceConfig:
+    """How sessions are cut, joined and turned into turns."""
+
+    window: float = 90.0
+    """Seconds the network hears at once."""
+    overlap: float | None = None
+    """Seconds that neighbouring windows share at least; null is a third of the window, so
+    that every second is judged 1.5 times (window / (window - overlap))."""
+    batch_size: int = 4
+    """Windows judged together; more costs memory, and pays on accelerators."""
+    max_speakers: int = 20
+    """Most speakers of a session longer than a window; the likest beyond it are joined."""
+    min_similarity: float = 0.5
+    """Cosine of two voices from which they are one speaker, where windows share no speech."""
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    """Posteriors to turns."""
+
+    def __post_init__(self) -> None:
+        if self.overlap is not None and not 0 <= self.overlap < self.window:
+            raise ConfigError(
+                f"overlap is {self.overlap:g} s, but must lie between 0 and the window of "
+                f"{self.window:g} s. Shorten it, or leave it out."
+            )
+        if self.window <= 0 or self.batch_size < 1 or self.max_speakers < 1:
+            raise ConfigError(
+                f"window is {self.window:g} s, batch_size {self.batch_size} and max_speakers "
+                f"{self.max_speakers}, but all must be positive. Correct them."
+            )
+
+    @classmethod
+    def of(cls, diarizer: Diarizer) -> "InferenceConfig":
+        """The settings that a model's checkpoint recommends."""
+        values = dict(diarizer.inference)
+        if diarizer.postprocess:
+            values["postprocess"] = dict(diarizer.postprocess)
+        return load_config(cls, values=values)
+
+
+@dataclass(frozen=True)
+class Diarization:
+    """Who spoke when in one session.
+
+    Attributes:
+        session_id: RTTM field 2.
+        posterior: (frame, slot) float32, 0 to 1; frame t starts at offset + t * frame_shift.
+            Columns are in order of arrival: as the network gives them where the session fits
+            one window, by first speech where it was stitched (possibly more than its slots).
+        frame_shift: seconds per frame.
+        turns: seconds of the recording, by start.
+        offset: where the session starts in its recording, seconds.
+        duration: seconds.
+    """
+
+    session_id: str
+    posterior: Waveform
+    frame_shift: float
+    turns: list[Turn]
+    offset: float
+    duration: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A session that could not be diarized, and why, in one line."""
+
+    session_id: str
+    reason: str
+
+
+@dataclass
+class _Job:
+    """A session on its way: the windows it needs, and those that were judged."""
+
+    session_id: str
+    offset: float
+    num_samples: int
+    read: Callable[[int, int], Waveform]
+    spans: list[tuple[int, int]]
+    windows: list[Window] = field(default_factory=list)
+
+
+def diarize_file(diarizer: Diarizer, path: str | Path) -> list[Turn]:
+    """Turns of a recording, with the settings that the model recommends.
+
+    Raises:
+        AudioError: if it cannot be read.
+    """
+    return diarize_session(diarizer, Session(Path(path).stem, Path(path), where=str(path))).turns
+
+
+def diarize_waveform(
+    diarizer: Diarizer,
+    waveform: NDArray[np.floating] | Tensor,
+    sample_rate: int = SAMPLE_RATE,
+    config: InferenceConfig | None = None,
+    session_id: str = "waveform",
+) -> Diarization:
+    """Who spoke when in samples that are in memory.
+
+    Args:
+        diarizer: the model.
+        waveform: (sample,) or (sample, channel), -1 to 1; channels are averaged.
+        sample_rate: of the waveform.
+        config: default: what the model recommends.
+        session_id: name of the result.
+
+    Raises:
+        AudioError: if the waveform has another shape, or holds no samples.
+    """
+    samples = np.asarray(waveform, dtype=np.float32)
+    if samples.ndim not in (1, 2) or samples.ndim == 2 and samples.shape[1] > samples.shape[0]:
+        raise AudioError(
+            f"{session_id}: the waveform has shape {samples.shape}, but (sample,) or "
+            "(sample, channel) is expected. Transpose it?"
+        )
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if sample_rate != SAMPLE_RATE:
+        samples = soxr.resample(samples, sample_rate, SAMPLE_RATE)
+    config = config or InferenceConfig.of(diarizer)
+    job = _job(session_id, 0.0, samples.size, _reader(samples), diarizer.grid, config)
+    return _only(_run(diarizer, [job], config, show=False))
+
+
+def diarize_session(
+    diarizer: Diarizer, session: Session, config: InferenceConfig | None = None
+) -> Diarization:
+    """Who spoke when in one session; memory does not grow with its length.
+
+    Args:
+        diarizer: the model.
+        session: what to diarize; its offset and duration are honoured.
+        config: default: what the model recommends.
+
+    Raises:
+        AudioError: if its audio cannot be read.
+    """
+    return _only(diarize_sessions(diarizer, [session], config, progress=False))
+
+
+def diarize_sessions(
+    diarizer: Diarizer,
+    sessions: Sequence[Session],
+    config: InferenceConfig | None = None,
+    progress: bool = True,
+    channel: int | None = None,
+) -> Iterator[Diarization | Failure]:
+    """Results as they are ready, short sessions first; one bad recording spoils no other.
+
+    Args:
+        diarizer: the model.
+        sessions: what to diarize.
+        config: default: what the model recommends.
+        progress: tell how far it is on standard error.
+        channel: of recordings with several, from 0; None is their mean.
+    """
+    config = config or InferenceConfig.of(diarizer)
+    jobs = []
+    for session in sessions:
+        try:
+            jobs.append(_open(session, diarizer.grid, config, channel))
+        except DiarizeError as error:
+            yield Failure(session.session_id, str(error))
+    yield from _run(diarizer, sorted(jobs, key=lambda j: j.num_samples), config, progress)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """A device by name; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: for a name that torch does not know, or a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r} cannot be used ({reason}). Try 'auto' or 'cpu'."
+        ) from None
+    return device
+
+
+def _open(session: Session, grid: FrameGrid, config: InferenceConfig, channel: int | None) -> _Job:
+    """Check a session's span against its audio, and plan its windows."""
+    info = audio_info(session.audio)
+    end = info.duration if session.duration is None else session.offset + session.duration
+    if end > info.duration + TOLERANCE or session.offset > info.duration:
+        raise AudioError(
+            f"{session.where}: session {session.session_id!r} lasts from {session.offset:.2f} s "
+            f"to {end:.2f} s, but its audio lasts {info.duration:.2f} s. "
+            "Correct 'offset' and 'duration'."
+        )
+    start = round(session.offset * SAMPLE_RATE)
+    stop = min(round(end * SAMPLE_RATE), info.num_samples_at(SAMPLE_RATE))
+
+    def read(first: int, count: int) -> Waveform:
+        begin = (start + first) / SAMPLE_RATE
+        return read_audio(session.audio, begin, count / SAMPLE_RATE, channel)
+
+    return _job(session.session_id, session.offset, stop - start, read, grid, config)
+
+
+def _reader(samples: Waveform) -> Callable[[int, int], Waveform]:
+    return lambda first, count: samples[first : first + count]
+
+
+def _job(
+    session_id: str,
+    offset: float,
+    num_samples: int,
+    read: Callable[[int, int], Waveform],
+    grid: FrameGrid,
+    config: InferenceConfig,
+) -> _Job:
+    if num_samples == 0:
+        raise AudioError(f"{session_id}: holds no samples, but needs at least one. Leave it out.")
+    window = max(grid.frame_at(config.window), 2)
+    overlap = window // 3
+    if config.overlap is not None:
+        overlap = min(grid.frame_at(config.overlap), window - 1)
+    spans = plan_windows(grid.num_frames(num_samples), window, overlap)
+    return _Job(session_id, offset, num_samples, read, spans)
+
+
+def _run(
+    diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
+) -> Iterator[Diarization | Failure]:
+    """Judge the windows of all jobs in batches; each job is handed over once it is whole."""
+    grid = diarizer.grid
+    total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
+    waiting: list[tuple[_Job, int, Waveform]] = []
+    with tell(total, "seconds of audio", show) as advance:
+        for job in jobs:
+            if not job.spans:
+                yield _conclude(job, diarizer, config)
+            for start, end in job.spans:
+                first = start * grid.hop
+                last = job.num_samples if end == job.spans[-1][1] else end * grid.hop
+                try:
+                    waveform = job.read(first, last - first)
+                except DiarizeError as error:
+                    waiting = [item for item in waiting if item[0] is not job]
+                    yield Failure(job.session_id, str(error))
+                    break
+                waiting.append((job, start, waveform))
+                if len(waiting) == config.batch_size:
+                    yield from _judge(diarizer, waiting, config, advance)
+                    waiting = []
+        yield from _judge(diarizer, waiting, config, advance)
+
+
+def _judge(
+    diarizer: Diarizer,
+    batch: Sequence[tuple[_Job, int, Waveform]],
+    config: InferenceConfig,
+    advance: Callable[[float], None],
+) -> Iterator[Diarization]:
+    """Run one batch of windows through the network; yield the sessions that it completes."""
+    answers = _hear(diarizer, [waveform for _, _, waveform in batch])
+    for (job, start, _), (posterior, embedding) in zip(batch, answers, strict=True):
+        job.windows.append(listen(start, posterior, embedding))
+        advance(job.num_samples / SAMPLE_RATE / len(job.spans))
+        if len(job.windows) == len(job.spans):
+            yield _conclude(job, diarizer, config)
+
+
+@torch.inference_mode()
+def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Waveform, Waveform]]:
+    """Posterior (frame, slot) and embedding (frame, D) of each window."""
+    if not waveforms:
+        return []
+    device = next(diarizer.parameters()).device
+    padded = np.zeros((len(waveforms), max(w.size for w in waveforms)), dtype=np.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: waveform.size] = waveform
+    num_samples = torch.tensor([w.size for w in waveforms], device=device)
+    training = diarizer.training
+    diarizer.eval()
+    try:
+        embedding, num_frames = diarizer.embed(torch.from_numpy(padded).to(device), num_samples)
+        posterior = diarizer.classify(embedding, num_frames).float().sigmoid()
+    finally:
+        diarizer.train(training)
+    return [
+        (p[:n].cpu().numpy(), e[:n].float().cpu().numpy())
+        for p, e, n in zip(posterior, embedding, num_frames.tolist(), strict=True)
+    ]
+
+
+def _conclude(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization:
+    """Join the windows of a session and cut its turns; less than one step of audio has none."""
+    posterior = np.zeros((0, diarizer.num_slots), dtype=np.float32)
+    if job.windows:
+        posterior = stitch(job.windows, config.max_speakers, config.min_similarity)
+    duration = job.num_samples / SAMPLE_RATE
+    shift = diarizer.grid.frame_shift
+    turns = to_turns(posterior, shift, config.postprocess, job.offset)
+    turns = in_order(clip(turns, job.offset, job.offset + duration))
+    return Diarization(job.session_id, posterior, shift, turns, job.offset, duration)
+
+
+def _only(results: Iterator[Diarization | Failure]) -> Diarization:
+    """The one result, or its failure raised."""
+    (result,) = results
+    if isinstance(result, Failure):
+        raise AudioError(result.reason)
+    return result
