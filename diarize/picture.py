@@ -1,0 +1,116 @@
+"""Who spoke when, as a picture: the waveform, a lane per speaker, and reference lanes below.
+
+A speaker and the reference speaker with whom he shares most time have one colour; the mapping
+is one to one, as for the diarization error rate.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from diarize.files import replacing
+from diarize.turns import Segment, Turn, in_order
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5539", "#8c8c00")
+"""Told apart by colour-blind readers: six of Okabe and Ito's (2008), and two earths."""
+
+
+def extremes(waveform: NDArray[np.float32], num_bins: int) -> NDArray[np.float32]:
+    """Lowest and highest sample of equal stretches: all that a picture shows of a waveform.
+
+    Args:
+        waveform: (sample,).
+        num_bins: stretches; fewer where there are fewer samples.
+
+    Returns:
+        (bin, 2), lowest and highest.
+    """
+    num_bins = min(num_bins, waveform.size)
+    if num_bins == 0:
+        return np.zeros((0, 2), dtype=np.float32)
+    starts = np.arange(num_bins) * waveform.size // num_bins
+    lowest = np.minimum.reduceat(waveform, starts)
+    return np.stack([lowest, np.maximum.reduceat(waveform, starts)], axis=1)
+
+
+def draw(
+    path: str | Path,
+    span: Segment,
+    waveform: NDArray[np.float32],
+    turns: Sequence[Turn],
+    reference: Sequence[Turn] | None = None,
+    title: str = "",
+) -> None:
+    """Write a picture, whole or not at all.
+
+    Args:
+        path: its ending tells the kind: png, svg or pdf.
+        span: what is drawn, seconds of the recording.
+        waveform: (bin, 2), lowest and highest sample of equal stretches of the span.
+        turns: who spoke when, seconds of the recording.
+        reference: who did in truth; None draws no lanes for it.
+        title: written above.
+    """
+    from matplotlib.figure import Figure
+
+    mapping = match_speakers(turns, reference or [])
+    names = list(dict.fromkeys(turn.speaker for turn in in_order(turns)))
+    lanes = [(name, name, turns) for name in names]
+    color = {name: COLORS[index % len(COLORS)] for index, name in enumerate(names)}
+    for name in dict.fromkeys(turn.speaker for turn in in_order(reference or [])):
+        lanes.append((f"{name} (reference)", name, reference or []))
+        # A reference speaker whom nobody stands for is grey.
+        color.setdefault(f"{name} (reference)", color.get(mapping.get(name, ""), "#999999"))
+    figure = Figure(figsize=(12.0, 1.9 + 0.32 * max(len(lanes), 1)), layout="constrained")
+    sound, stage = figure.subplots(
+        2, 1, sharex=True, height_ratios=[1.0, 0.32 * max(len(lanes), 1)]
+    )
+    times = span.start + span.duration * (np.arange(len(waveform)) + 0.5) / max(len(waveform), 1)
+    sound.fill_between(times, waveform[:, 0], waveform[:, 1], color="#555555", linewidth=0.4)
+    sound.set(yticks=[], title=title, xlim=(span.start, span.end))
+    for row, (label, name, source) in enumerate(lanes):
+        bars = [(turn.start, turn.duration) for turn in source if turn.speaker == name]
+        stage.broken_barh(bars, (row - 0.36, 0.72), color=color[label])
+    stage.set(ylim=(len(lanes) - 0.4, -0.6), xlabel="seconds" if span.end < 120 else "minutes")
+    stage.set_yticks(range(len(lanes)), [label for label, _, _ in lanes])
+    if reference:
+        stage.axhline(len(names) - 0.5, color="#bbbbbb", linewidth=0.8)
+    _write_minutes(cast("Axes", stage), span)
+    for axes in (sound, stage):
+        axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as place, place.open("wb") as file:
+        figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=100)
+
+
+def match_speakers(turns: Sequence[Turn], reference: Sequence[Turn]) -> dict[str, str]:
+    """Reference speaker -> speaker, one to one, with the most common time.
+
+    Speakers without a common second are left out.
+    """
+    names = sorted({turn.speaker for turn in turns})
+    truths = sorted({turn.speaker for turn in reference})
+    common = np.zeros((len(truths), len(names)))
+    for truth in reference:
+        for turn in turns:
+            time = min(truth.end, turn.end) - max(truth.start, turn.start)
+            common[truths.index(truth.speaker), names.index(turn.speaker)] += max(time, 0.0)
+    rows, columns = linear_sum_assignment(common, maximize=True)
+    pairs = zip(rows, columns, strict=True)
+    return {truths[row]: names[column] for row, column in pairs if common[row, column] > 0}
+
+
+def _write_minutes(axes: "Axes", span: Segment) -> None:
+    """Times as m:ss where there are minutes."""
+    from matplotlib.ticker import FuncFormatter
+
+    if span.end >= 120:
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda x, _: f"{int(x) // 60}:{int(x) % 60:02d}")
+        )
