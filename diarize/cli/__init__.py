@@ -1,0 +1,76 @@
+"""The ``diarize`` command: one verb per module, each importing what it needs when it runs.
+
+Results go to standard output, everything else to standard error. Exit status: 0 done, 1 bad
+data, 2 bad usage, 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from diarize import __version__
+from diarize.cli.check import add_check
+from diarize.cli.infer import add_infer
+from diarize.cli.manifest import add_manifest
+from diarize.cli.score import add_score
+from diarize.cli.simulate import add_simulate
+from diarize.cli.train import add_train
+from diarize.errors import DiarizeError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; ``arguments`` default to the process's own. Returns exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except DiarizeError as error:
+        return _complain(args, str(error))
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing must be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _complain(args, f"{where}{error.strerror or error}.")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(package)
+        if extra is None:
+            raise
+        way_out = f"Install it with: pip install 'diarize[{extra}]'."
+        return _complain(args, f"{args.verb} needs {package}, but it is not installed. {way_out}")
+    except KeyboardInterrupt:
+        print(f"diarize {args.verb}: interrupted.", file=sys.stderr)
+        return 130
+    return status
+
+
+EXTRAS = {
+    "matplotlib": "picture",
+    "pyannote": "score",
+    "pytorch_lightning": "train",
+    "tensorboard": "train",
+    "torchmetrics": "train",
+}
+"""Packages that the base install does not bring, and the extra that does."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="diarize", description="Who spoke when.")
+    parser.add_argument("--version", action="version", version=f"diarize {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for add in (add_manifest, add_check, add_simulate, add_train, add_infer, add_score):
+        add(verbs).add_argument(
+            "--debug", action="store_true", help="show where in the code an error arose"
+        )
+    return parser
+
+
+def _complain(args: argparse.Namespace, message: str) -> int:
+    if args.debug:
+        traceback.print_exc()
+    print(f"diarize {args.verb}: {message}", file=sys.stderr)
+    return 1

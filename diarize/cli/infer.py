@@ -1,0 +1,220 @@
+"""``diarize infer``: recordings to turns."""
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diarize.errors import DiarizeError, ManifestError
+
+if TYPE_CHECKING:
+    from diarize.inference import Diarization, InferenceConfig
+    from diarize.manifest import Session
+    from diarize.model import Diarizer
+
+FORMATS = ("rttm", "json")
+
+
+def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Declare the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "infer",
+        help="say who spoke when in recordings of any length",
+        description="Say who spoke when in recordings of any length. Without --output, the "
+        "answer goes to standard output. A recording that cannot be read is reported at the "
+        "end, exit 1; all others are done.",
+    )
+    parser.add_argument("audio", metavar="AUDIO", nargs="*", help="recordings")
+    parser.add_argument("--manifest", metavar="FILE", type=Path, help="sessions, as JSON Lines")
+    parser.add_argument("--session-id", metavar="ID", help="of a single AUDIO; default: its name")
+    parser.add_argument(
+        "--model", metavar="NAME|PATH", default="default", help="a name, a checkpoint, or exp/name"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", default="-", help="a file per session and format"
+    )
+    parser.add_argument(
+        "--format", metavar="|".join(FORMATS), type=_formats, default=("rttm",),
+        help="what to write, several with commas; default: rttm",
+    )  # fmt: skip
+    parser.add_argument(
+        "--posteriors", metavar="DIR", type=Path,
+        help="also write SESSION.npz: posterior (frame, slot) float32, frame_shift in seconds",
+    )  # fmt: skip
+    parser.add_argument("--picture", metavar="DIR", type=Path, help="also draw SESSION.png")
+    parser.add_argument("--channel", metavar="N", type=int, help="from 0; default: the mean of all")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--window", metavar="S", type=float, help="seconds judged at once")
+    parser.add_argument("--overlap", metavar="S", type=float, help="seconds that windows share")
+    parser.add_argument("--batch-size", metavar="N", type=int, help="windows judged together")
+    _add_postprocess(parser)
+    parser.set_defaults(run=run_infer, refuse=parser.error)
+    return parser
+
+
+def _add_postprocess(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "posteriors to turns", "default: what the model recommends; single flags win over a file"
+    )
+    group.add_argument("--postprocess", metavar="NAME|PATH", help="a preset, or a YAML file")
+    group.add_argument("--onset", metavar="P", type=float, help="speech begins above this")
+    group.add_argument("--offset", metavar="P", type=float, help="speech ends below this")
+    group.add_argument("--pad-onset", metavar="S", type=float, help="seconds added before")
+    group.add_argument("--pad-offset", metavar="S", type=float, help="seconds added after")
+    group.add_argument("--min-duration-on", metavar="S", type=float, help="shortest speech kept")
+    group.add_argument("--min-duration-off", metavar="S", type=float, help="shortest gap kept")
+
+
+def run_infer(args: argparse.Namespace) -> int:
+    """Diarize every session; failures last."""
+    sessions = _sessions(args)
+    from diarize.inference import Failure, choose_device, diarize_sessions
+    from diarize.model import Diarizer
+
+    diarizer = Diarizer.from_pretrained(args.model).to(choose_device(args.device))
+    config = _config(args, diarizer)
+    by_id = {session.session_id: session for session in sessions}
+    ready: dict[str, str] = {}
+    failures = []
+    for result in diarize_sessions(diarizer, sessions, config, channel=args.channel):
+        if isinstance(result, Failure):
+            failures.append(result)
+            continue
+        if args.output == "-":
+            ready[result.session_id] = "".join(_texts(result, args.format).values())
+        try:
+            _write_beside(result, by_id[result.session_id], args)
+        except DiarizeError as error:
+            failures.append(Failure(result.session_id, str(error)))
+    # On standard output, sessions stand in the order in which they were given.
+    sys.stdout.write("".join(ready[name] for name in by_id if name in ready))
+    for failure in failures:
+        print(f"diarize infer: {failure.reason}", file=sys.stderr)
+    if failures and len(sessions) > 1:
+        failed = f"{len(failures)} of {len(sessions)} sessions failed"
+        print(f"diarize infer: {failed}, the others are done.", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _formats(value: str) -> tuple[str, ...]:
+    names = tuple(value.split(","))
+    for name in names:
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FORMATS)}")
+    return names
+
+
+def _sessions(args: argparse.Namespace) -> "list[Session]":
+    """What to diarize, its ids fit to name RTTM lines and files."""
+    from diarize.formats.rttm import check_name
+    from diarize.manifest import Session, read_manifest
+
+    if not args.audio and args.manifest is None:
+        args.refuse("give AUDIO, or --manifest")
+    if args.session_id is not None and len(args.audio) != 1:
+        args.refuse("--session-id names a single AUDIO; name several in a manifest")
+    if args.output == "-" and len(args.format) > 1:
+        args.refuse("standard output holds one format; give --output DIR for several")
+    sessions = [
+        Session(args.session_id or Path(audio).stem, Path(audio), where=audio)
+        for audio in args.audio
+    ]
+    if args.manifest is not None:
+        sessions += read_manifest(args.manifest)
+        if not sessions:
+            raise ManifestError(f"{args.manifest}: has no sessions, but at least one is needed.")
+    seen: dict[str, Session] = {}
+    for session in sessions:
+        name = session.session_id
+        try:
+            check_name("session id", name)
+        except DiarizeError as error:
+            raise ManifestError(
+                f"{session.where}: {error} Use --session-id, or 'session_id' in a manifest."
+            ) from None
+        if "/" in name and (args.output != "-" or args.posteriors or args.picture):
+            raise ManifestError(
+                f"{session.where}: session id {name!r} holds '/', but it must name a file. "
+                f"Give another, for example {name.replace('/', '-')!r}."
+            )
+        if name in seen:
+            raise ManifestError(
+                f"{session.where}: session id {name!r} is that of {seen[name].where}, but results "
+                "are told apart by it. Name them apart in a manifest, by 'session_id'."
+            )
+        seen[name] = session
+    return sessions
+
+
+def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig":
+    """What the model recommends, and over it what was asked for."""
+    from diarize.inference import InferenceConfig
+    from diarize.postprocess import PostprocessConfig, load_postprocess
+
+    config = InferenceConfig.of(diarizer)
+    postprocess = load_postprocess(args.postprocess) if args.postprocess else config.postprocess
+    asked = {field.name: getattr(args, field.name, None) for field in fields(PostprocessConfig)}
+    postprocess = replace(postprocess, **_given(asked))
+    asked = {name: getattr(args, name) for name in ("window", "overlap", "batch_size")}
+    return replace(config, postprocess=postprocess, **_given(asked))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _texts(result: "Diarization", formats: tuple[str, ...]) -> dict[str, str]:
+    """Format -> the text that a session has in it."""
+    from diarize.formats.json import format_json
+    from diarize.formats.rttm import format_rttm
+
+    texts = {}
+    if "rttm" in formats:
+        texts["rttm"] = format_rttm(result.session_id, result.turns)
+    if "json" in formats:
+        duration = round(result.duration, 3)
+        texts["json"] = format_json(result.session_id, result.turns, duration=duration)
+    return texts
+
+
+def _write_beside(result: "Diarization", session: "Session", args: argparse.Namespace) -> None:
+    """Write the files that one session was asked to leave, each whole or not at all."""
+    import numpy as np
+
+    from diarize.files import replacing, write_text
+
+    for folder in (args.output, args.posteriors, args.picture):
+        if folder not in (None, "-"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    name = result.session_id
+    if args.output != "-":
+        for kind, text in _texts(result, args.format).items():
+            write_text(Path(args.output) / f"{name}.{kind}", text)
+    if args.posteriors is not None:
+        with replacing(args.posteriors / f"{name}.npz") as path, path.open("wb") as file:
+            np.savez(file, posterior=result.posterior, frame_shift=result.frame_shift)
+    if args.picture is not None:
+        _draw(result, session, args.picture / f"{name}.png", args.channel)
+
+
+def _draw(result: "Diarization", session: "Session", path: Path, channel: int | None) -> None:
+    """Draw a session, reading its audio minute by minute."""
+    import numpy as np
+
+    from diarize.audio import read_audio
+    from diarize.manifest import reference_turns
+    from diarize.picture import draw, extremes
+    from diarize.turns import Segment
+
+    span = Segment(result.offset, result.offset + result.duration)
+    pieces = max(round(result.duration / 60.0), 1)
+    length = result.duration / pieces
+    waveform = np.concatenate(
+        [
+            extremes(read_audio(session.audio, span.start + index * length, length, channel), bins)
+            for index, bins in enumerate([max(2400 // pieces, 8)] * pieces)
+        ]
+    )
+    reference = reference_turns(session) if session.rttm is not None else None
+    draw(path, span, waveform, result.turns, reference, title=result.session_id)

@@ -1,0 +1,110 @@
+"""``diarize score``: how well hypotheses say who spoke when."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from diarize.errors import RttmError, ScoreError
+from diarize.turns import Segment, Turn
+
+Stretch = TypeVar("Stretch", bound=Segment)
+
+MANIFESTS = (".jsonl", ".json")
+
+
+def add_score(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Declare the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "score",
+        help="compare turns with a reference: diarization error rate and its parts",
+        description="Compare turns with a reference: miss, false alarm, confusion and the "
+        "diarization error rate (DER), per session and in total. REF and HYP are RTTM files, "
+        "folders of them, or manifests that name them; HYP may be - for standard input.",
+    )
+    parser.add_argument("reference", metavar="REF", help="who spoke when in truth")
+    parser.add_argument("hypothesis", metavar="HYP", help="who spoke when by a system")
+    parser.add_argument(
+        "--uem", metavar="PATH", type=Path,
+        help="scored regions, a file or a folder; default: what a REF manifest says, else the "
+        "stretch from the first to the last turn",
+    )  # fmt: skip
+    parser.add_argument(
+        "--collar", metavar="S", type=float, default=0.0,
+        help="seconds on each side of a reference boundary that are not scored (NIST; half of "
+        "pyannote's); hides errors where they are most frequent; default 0",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip-overlap", action="store_true", help="leave out where two or more speak"
+    )
+    parser.add_argument("--per-session", action="store_true", help="a line for each session")
+    parser.add_argument("--json", action="store_true", help="print JSON, sessions included")
+    parser.add_argument(
+        "--allow-missing", action="store_true",
+        help="count a session that one side lacks as all missed, or all false alarm",
+    )  # fmt: skip
+    parser.set_defaults(run=run_score)
+    return parser
+
+
+def run_score(args: argparse.Namespace) -> int:
+    """Print the table, or JSON."""
+    from diarize.score import Condition, score_sessions
+
+    condition = Condition(collar=args.collar, skip_overlap=args.skip_overlap)
+    report = score_sessions(
+        _turns(args.reference),
+        _turns(args.hypothesis),
+        condition,
+        _regions(args.uem, args.reference),
+        args.allow_missing,
+    )
+    text = report.to_json() if args.json else report.to_text(per_session=args.per_session)
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    return 0
+
+
+def _turns(place: str) -> dict[str, list[Turn]]:
+    """Session id -> turns, from RTTM files, a folder of them, or a manifest."""
+    from diarize.formats.rttm import read_rttm
+    from diarize.manifest import read_manifest, reference_turns
+
+    if place.endswith(MANIFESTS):
+        return {s.session_id: reference_turns(s) for s in read_manifest(place)}
+    return _gather(Path("/dev/stdin" if place == "-" else place), ".rttm", read_rttm)
+
+
+def _regions(uem: Path | None, reference: str) -> dict[str, list[Segment]] | None:
+    """Session id -> scored regions; None where nobody says them."""
+    from diarize.formats.uem import read_uem
+    from diarize.manifest import read_manifest, scored_regions
+
+    if uem is not None:
+        return _gather(uem, ".uem", read_uem)
+    if not reference.endswith(MANIFESTS):
+        return None
+    found = {s.session_id: scored_regions(s) for s in read_manifest(reference)}
+    return {name: regions for name, regions in found.items() if regions is not None} or None
+
+
+def _gather(
+    place: Path, suffix: str, read: Callable[[Path], dict[str, list[Stretch]]]
+) -> dict[str, list[Stretch]]:
+    """Sessions of a file, or of all files below a folder; an empty file is a silent session."""
+    if not place.is_dir():
+        return read(place) or {place.stem: []}
+    files = sorted(place.rglob(f"*{suffix}"))
+    if not files:
+        raise RttmError(f"{place}: holds no {suffix} file, but at least one is needed.")
+    sessions: dict[str, list[Stretch]] = {}
+    source: dict[str, Path] = {}
+    for file in files:
+        for name, stretches in (read(file) or {file.stem: []}).items():
+            if name in sessions:
+                raise ScoreError(
+                    f"{file}: holds session {name!r}, but so does {source[name]}. "
+                    "Leave one of them out."
+                )
+            sessions[name], source[name] = stretches, file
+    return sessions
