@@ -33,7 +33,7 @@ STEP = 0.01
 _PACKAGE = Path(__file__).parent
 _CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 PRESETS = _CONF / "postprocess"
-"""Where ``load_postprocess`` finds settings by name: inside the package if installed, else beside."""
+"""Where ``load_postprocess`` finds names: inside the installed package, beside the checkout's."""
 
 Whole = npt.NDArray[np.int64]
 """Times are whole microseconds inside: a turn that 0.1 s of padding completes is complete."""
