@@ -28,7 +28,7 @@ from diarize.model import Diarizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
 from diarize.stitching import Window, listen, plan_windows, stitch
-from diarize.turns import Turn, clip, in_order
+from diarize.turns import Turn
 
 Waveform = NDArray[np.float32]
 
@@ -333,8 +333,7 @@ def _conclude(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diariza
         posterior = stitch(job.windows, config.max_speakers, config.min_similarity)
     duration = job.num_samples / SAMPLE_RATE
     shift = diarizer.grid.frame_shift
-    turns = to_turns(posterior, shift, config.postprocess, job.offset)
-    turns = in_order(clip(turns, job.offset, job.offset + duration))
+    turns = to_turns(posterior, shift, config.postprocess, job.offset, duration)
     return Diarization(job.session_id, posterior, shift, turns, job.offset, duration)
 
 

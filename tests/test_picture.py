@@ -1,0 +1,56 @@
+"""Pictures: what is drawn, and in whose colour."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diarize.picture import draw, extremes, match_speakers
+from diarize.turns import Segment, Turn
+
+REFERENCE = [Turn(0, 4, "ann"), Turn(4, 8, "bob"), Turn(9, 10, "cy")]
+TURNS = [Turn(0, 3.5, "speaker_0"), Turn(3.5, 8, "speaker_1")]
+
+
+def test_extremes_of_equal_stretches():
+    waveform = np.array([0, 1, -1, 0.5, 0.25, -0.5], dtype=np.float32)
+    assert extremes(waveform, 3).tolist() == [[0, 1], [-1, 0.5], [-0.5, 0.25]]
+    assert extremes(waveform, 100).tolist() == [[x, x] for x in waveform]
+    assert extremes(waveform[:0], 10).shape == (0, 2)
+
+
+@given(num_samples=st.integers(1, 500), num_bins=st.integers(1, 60))
+@settings(deadline=None, max_examples=50)
+def test_extremes_lose_no_peak(num_samples: int, num_bins: int):
+    waveform = np.random.default_rng(num_samples).standard_normal(num_samples).astype("f4")
+    found = extremes(waveform, num_bins)
+    assert len(found) == min(num_bins, num_samples)
+    assert (found[:, 0].min(), found[:, 1].max()) == (waveform.min(), waveform.max())
+
+
+def test_speakers_are_matched_by_common_time():
+    assert match_speakers(TURNS, REFERENCE) == {"ann": "speaker_0", "bob": "speaker_1"}
+    assert match_speakers([], REFERENCE) == match_speakers(TURNS, []) == {}
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_picture_is_written_whole(tmp_path: Path, suffix: str):
+    pytest.importorskip("matplotlib")
+    waveform = extremes(np.random.default_rng(0).random(16000).astype("f4") - 0.5, 200)
+    path = tmp_path / f"talk.{suffix}"
+    draw(path, Segment(0, 10), waveform, TURNS, REFERENCE, title="talk")
+    assert path.stat().st_size > 1000 and list(tmp_path.iterdir()) == [path]
+    if suffix == "png":
+        assert path.read_bytes().startswith(b"\x89PNG")
+    else:
+        text = path.read_text()
+        # A lane in the colour of the speaker and one in that of the matched reference.
+        assert text.count("#0072b2") >= 2 and "#999999" in text
+
+
+def test_nothing_spoken_is_drawn_too(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    draw(tmp_path / "a.png", Segment(600, 900), np.zeros((0, 2), np.float32), [])
+    assert (tmp_path / "a.png").exists()
