@@ -112,6 +112,8 @@ class FastConformer(nn.Module):
     def encode(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
         """The layers alone, on subsampled features (B, T, D)."""
         num_steps = embedding.shape[1]
+        if num_steps == 0:
+            return embedding
         if self.config.input_scaling:
             embedding = embedding * math.sqrt(self.config.width)
         hidden = self.dropout(embedding)

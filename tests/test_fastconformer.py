@@ -1,0 +1,144 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diarize.errors import ConfigError
+from diarize.frontend import fastconformer
+from diarize.frontend.fastconformer import (
+    FastConformer,
+    FastConformerConfig,
+    RelativeAttention,
+    Subsampling,
+)
+
+
+def tiny(**changes: object) -> FastConformer:
+    """A front end of two narrow layers, ready to infer."""
+    sizes = {"width": 16, "num_layers": 2, "num_heads": 2, "subsampling_channels": 4}
+    return FastConformer(FastConformerConfig(**(sizes | changes))).eval()
+
+
+def noise(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of noise, padded with noise, too: what is padding must not matter."""
+    return torch.randn(len(lengths), max(lengths)) * 0.1, torch.tensor(lengths)
+
+
+def test_frames_are_eight_steps_of_ten_milliseconds() -> None:
+    front_end = tiny()
+    embedding, num_frames = front_end(*noise(16000))
+    assert embedding.shape == (1, 13, 16) and num_frames.tolist() == [13]
+    assert (front_end.grid.frame_shift, front_end.embedding_dim) == (0.08, 16)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(0, 12000), min_size=2, max_size=4), st.sampled_from([1, 3, 128]))
+def test_batch_of_one_equals_batch_of_many(lengths: list[int], block: int) -> None:
+    front_end = tiny()
+    waveform, num_samples = noise(*lengths)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fastconformer, "QUERY_BLOCK", block)
+        many, num_frames = front_end(waveform, num_samples)
+        assert many.shape[1] == front_end.grid.num_frames(max(lengths))
+        assert many.isfinite().all()
+        for row, length in enumerate(lengths):
+            one, frames = front_end(waveform[row : row + 1, :length], num_samples[row : row + 1])
+            assert frames.item() == num_frames[row] == front_end.grid.num_frames(length)
+            torch.testing.assert_close(many[row, :frames], one[0], atol=1e-4, rtol=1e-4)
+
+
+def test_no_gradient_crosses_sessions() -> None:
+    waveform, num_samples = noise(4000, 3000)
+    waveform.requires_grad_()
+    embedding, _ = tiny(conv_norm="layer_norm").train()(waveform, num_samples)
+    (embedding[0] ** 3).sum().backward()
+    assert waveform.grad is not None
+    assert waveform.grad[0].abs().sum() > 0 and waveform.grad[1].abs().sum() == 0
+
+
+def test_subsampling_is_the_same_in_both_memory_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    subsampling = Subsampling(num_mels=20, channels=4, width=6)
+    batch = torch.randn(2, 37, 20), torch.tensor([37, 18])
+    fast, num_frames = subsampling(*batch)
+    monkeypatch.setattr(torch, "channels_last", torch.contiguous_format)
+    plain, _ = subsampling(*batch)
+    assert fast.shape == (2, 5, 6) and num_frames.tolist() == [5, 3]
+    torch.testing.assert_close(fast, plain)
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 128])
+def test_attention_scores_content_and_distance(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastconformer, "QUERY_BLOCK", block)
+    num_steps, width, heads, valid = 7, 8, 2, torch.tensor([[True] * 5 + [False] * 2])
+    attention = RelativeAttention(width, heads, dropout=0.0).eval()
+    for bias in (attention.content_bias, attention.position_bias):
+        torch.nn.init.normal_(bias)
+    hidden, offsets = torch.randn(1, num_steps, width), torch.randn(2 * num_steps - 1, width)
+
+    def split(rows: torch.Tensor) -> torch.Tensor:
+        return rows.view(-1, heads, width // heads)
+
+    query, key = split(attention.query(hidden[0])), split(attention.key(hidden[0]))
+    value, position = split(attention.value(hidden[0])), split(attention.position(offsets))
+    expected = torch.zeros(num_steps, heads, width // heads)
+    for head in range(heads):
+        for i in range(num_steps):
+            scores = [
+                (query[i, head] + attention.content_bias[head]) @ key[j, head]
+                + (query[i, head] + attention.position_bias[head])
+                @ position[num_steps - 1 - (i - j), head]
+                for j in range(5)
+            ]
+            weights = (torch.stack(scores) / math.sqrt(width / heads)).softmax(0)
+            expected[i, head] = weights @ value[:5, head]
+    torch.testing.assert_close(
+        attention(hidden, offsets, valid)[0], attention.output(expected.flatten(1))
+    )
+
+
+def test_offsets_fall_from_last_to_first_frame() -> None:
+    sinusoids = fastconformer._offset_sinusoids(3, 4, torch.device("cpu"))
+    drawn = [
+        [f(o * w) for w in (1.0, 0.01) for f in (math.sin, math.cos)] for o in (2, 1, 0, -1, -2)
+    ]
+    torch.testing.assert_close(sinusoids, torch.tensor(drawn))
+
+
+def test_layers_may_start_from_subsampled_features() -> None:
+    front_end, batch = tiny(), noise(8000)
+    with torch.no_grad():
+        features, num_frames = front_end.subsampling(*front_end.mel(*batch))
+        torch.testing.assert_close(front_end.encode(features, num_frames), front_end(*batch)[0])
+
+
+@pytest.mark.parametrize("conv_norm", ["batch_norm", "layer_norm"])
+def test_all_parameters_learn(conv_norm: str) -> None:
+    front_end = tiny(conv_norm=conv_norm).train()
+    embedding, _ = front_end(*noise(8000, 8000))
+    (embedding**3).sum().backward()
+    assert [n for n, p in front_end.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_bfloat16_autocast_gives_nearly_the_same() -> None:
+    front_end, batch = tiny(), noise(8000, 5000)
+    with torch.no_grad():
+        exact, _ = front_end(*batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough, _ = front_end(*batch)
+    torch.testing.assert_close(rough[0].float(), exact[0], atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"width": 18, "num_heads": 4}, "width: is 18, but .* num_heads, 4"),
+        ({"width": 15, "num_heads": 3}, "width: is 15, but it must be even"),
+        ({"conv_kernel": 8}, "conv_kernel: is 8, but it must be odd"),
+        ({"conv_norm": "group"}, "conv_norm: is 'group', but .* 'batch_norm' or 'layer_norm'"),
+    ],
+)
+def test_impossible_settings_are_refused(setting: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tiny(**setting)

@@ -1,0 +1,112 @@
+import pytest
+import torch
+from torch import nn
+
+from diarize.encoder.transformer import Transformer, TransformerConfig, _angles
+from diarize.errors import ConfigError
+
+POSITIONS = ["none", "sinusoidal", "rotary"]
+
+
+def tiny(**changes: object) -> Transformer:
+    """Two narrow layers, ready to infer."""
+    sizes = {"width": 16, "inner": 24, "num_layers": 2, "num_heads": 2}
+    return Transformer(TransformerConfig(**(sizes | changes))).eval()
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_padding_changes_nothing(pre_norm: bool, positions: str) -> None:
+    encoder = tiny(pre_norm=pre_norm, positions=positions)
+    embedding, num_frames = torch.randn(4, 9, 16), torch.tensor([9, 5, 1, 0])
+    many = encoder(embedding, num_frames)
+    assert many.shape == (4, 9, 16) and many.isfinite().all()
+    for row, frames in enumerate(num_frames):
+        one = encoder(embedding[row : row + 1, :frames], num_frames[row : row + 1])
+        torch.testing.assert_close(many[row, :frames], one[0])
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_layer_is_the_one_of_torch(pre_norm: bool, activation: str) -> None:
+    layer = tiny(pre_norm=pre_norm, activation=activation).layers[0]
+    peer = nn.TransformerEncoderLayer(
+        16, 2, 24, activation=activation, batch_first=True, norm_first=pre_norm
+    ).eval()
+    own = layer.state_dict()
+    projections = [("in_proj_", ["query", "key", "value"]), ("out_proj.", ["output"])]
+    state = {
+        f"self_attn.{name}{kind}": torch.cat([own[f"{part}.{kind}"] for part in parts])
+        for name, parts in projections
+        for kind in ("weight", "bias")
+    }
+    pairs = [
+        ("linear1", "expand"),
+        ("linear2", "project"),
+        ("norm1", "norm_attention"),
+        ("norm2", "norm_feed_forward"),
+    ]
+    state |= {f"{a}.{k}": own[f"{b}.{k}"] for a, b in pairs for k in ("weight", "bias")}
+    peer.load_state_dict(state)
+    hidden = torch.randn(2, 7, 16)
+    torch.testing.assert_close(layer(hidden, None, None), peer(hidden), atol=1e-5, rtol=1e-5)
+
+
+def test_without_positions_frames_are_a_set() -> None:
+    embedding, num_frames, order = torch.randn(1, 9, 16), torch.tensor([9]), torch.randperm(9)
+    encoder = tiny()
+    torch.testing.assert_close(
+        encoder(embedding[:, order], num_frames), encoder(embedding, num_frames)[:, order]
+    )
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+def test_with_positions_order_matters(positions: str) -> None:
+    embedding, num_frames = torch.randn(1, 9, 16), torch.tensor([9])
+    encoder = tiny(positions=positions)
+    backwards = encoder(embedding.flip(1), num_frames).flip(1)
+    assert not torch.allclose(backwards, encoder(embedding, num_frames), atol=1e-2)
+
+
+def test_rotary_positions_see_distances_only() -> None:
+    """Two frames hear the same of each other at the start and after five others."""
+    encoder = tiny(positions="rotary", num_layers=1)
+    pair, num_frames = torch.randn(1, 2, 16), torch.tensor([2])
+    late = torch.cat([torch.randn(1, 5, 16), pair], dim=1)
+    layer = encoder.layers[0]
+    mask = torch.tensor([-1e4] * 5 + [0.0] * 2)[None, None, None, :]
+    turned = _angles(7, 8, torch.device("cpu"))
+    shifted = layer(late, mask, (turned.cos(), turned.sin()))[:, 5:]
+    torch.testing.assert_close(shifted, encoder(pair, num_frames), atol=1e-5, rtol=1e-5)
+
+
+def test_dropout_is_for_training_only() -> None:
+    embedding, num_frames = torch.randn(1, 9, 16), torch.tensor([9])
+    encoder = tiny()
+    torch.testing.assert_close(encoder(embedding, num_frames), encoder(embedding, num_frames))
+    encoder.train()
+    assert not torch.allclose(encoder(embedding, num_frames), encoder(embedding, num_frames))
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_bfloat16_autocast_gives_nearly_the_same(positions: str) -> None:
+    embedding, num_frames = torch.randn(2, 9, 16), torch.tensor([9, 6])
+    encoder = tiny(positions=positions)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = encoder(embedding, num_frames)
+    exact = encoder(embedding, num_frames)
+    torch.testing.assert_close(rough[0].float(), exact[0], atol=0.15, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"num_heads": 3}, "width: is 16, but .* num_heads, 3"),
+        ({"positions": "learned"}, "positions: is 'learned', but .* none, sinusoidal, rotary"),
+        ({"activation": "swish"}, "activation: is 'swish', but .* relu, gelu"),
+        ({"positions": "rotary", "num_heads": 16}, "positions: is 'rotary', but 16 / 16 channels"),
+    ],
+)
+def test_impossible_settings_are_refused(setting: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tiny(**setting)
