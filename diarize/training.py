@@ -35,6 +35,7 @@ from diarize.errors import ConfigError
 from diarize.experiment import open_experiment
 from diarize.losses import LossConfig, diarization_loss
 from diarize.manifest import read_manifest
+from diarize.memory import keep_freed_memory
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.score import DiarizationError, score
@@ -396,6 +397,7 @@ def train(
     Raises:
         ConfigError: for a bad setting, or a resumed run whose settings differ.
     """
+    keep_freed_memory()
     config = load_config(TrainingConfig, configs, overrides)
     output = Path(output)
     open_experiment(output, config, resume)
