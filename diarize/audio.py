@@ -9,7 +9,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
@@ -30,12 +33,22 @@ TOLERANCE = 0.01
 BLOCK_FRAMES = 1 << 20
 """Sample frames read at once, so that a long recording of many channels needs little memory."""
 
+LOSSY = frozenset(("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS"))
+"""Codecs whose frames lean on frames before them."""
+
+WARM_UP = 1.0
+"""Seconds of a lossy recording decoded before a span. The bit reservoir of MP3 reaches back 511
+bytes, over 20 frames at the lowest rates, and Vorbis misplaces a seek into the last page by a
+millisecond. Opus converges only slowly: up to a hundredth of full scale may remain."""
+
 UNKNOWN_FRAMES = 1 << 62
 """More than any recording has: what libsndfile answers for a FLAC stream of unknown length."""
 
 MARGIN_SAMPLES = 512
 """Samples of the slower rate read on each side of a span, so that resampling a part equals a
 part of resampling the whole: soxr's HQ filter reaches less than 256."""
+
+_quiet_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -149,34 +162,53 @@ def _read_mono(
 ) -> npt.NDArray[np.float32]:
     """Samples [start, stop) at the file's own rate, one channel or the mean of all."""
     waveform = np.empty(stop - start, dtype=np.float32)
-    done = 0
-    try:
-        file.seek(start)
-        while done < len(waveform):
-            # (sample, channel)
-            block = file.read(
-                min(BLOCK_FRAMES, len(waveform) - done), dtype="float32", always_2d=True
+    warm_up = round(WARM_UP * file.samplerate) if file.subtype in LOSSY else 0
+    for first in range(start, stop, BLOCK_FRAMES):
+        last = min(first + BLOCK_FRAMES, stop)
+        early = max(0, first - warm_up)
+        try:
+            with _quiet(file.subtype):
+                file.seek(early)
+                # (sample, channel)
+                block = file.read(last - early, dtype="float32", always_2d=True)[first - early :]
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"{path}: cannot be decoded ({error.error_string}). Is the file damaged?"
+            ) from None
+        if len(block) < last - first:
+            raise AudioError(
+                f"{path}: the header promises {file.frames} samples, but only "
+                f"{first + len(block)} can be read. Is the file cut off?"
             )
-            if not len(block):
-                break
-            mono = block.mean(axis=1) if channel is None else block[:, channel]
-            waveform[done : done + len(block)] = mono
-            done += len(block)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"{path}: cannot be decoded ({error.error_string}). Is the file damaged?"
-        ) from None
-    if done < len(waveform):
-        raise AudioError(
-            f"{path}: the header promises {stop} samples, but only {start + done} can be read. "
-            "Is the file cut off?"
-        )
+        mono = block.mean(axis=1) if channel is None else block[:, channel]
+        waveform[first - start : last - start] = mono
     if not np.isfinite(waveform).all():
         bad = start + int(np.argmin(np.isfinite(waveform)))
         raise AudioError(
             f"{path}: sample {bad} is not a number, but audio is finite. Write the file again."
         )
     return waveform
+
+
+@contextmanager
+def _quiet(subtype: str) -> Iterator[None]:
+    """Keep libmpg123 from writing to file descriptor 2.
+
+    It complains there about every frame before a seek that leans on frames it did not decode;
+    those frames are the warm-up, and what it cannot decode after them shows in the result.
+    """
+    if not subtype.startswith("MPEG"):
+        yield
+        return
+    with _quiet_lock:
+        standard_error, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            os.close(nowhere)
 
 
 def _open(path: Path) -> soundfile.SoundFile:
