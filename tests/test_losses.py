@@ -1,0 +1,240 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from diarize.errors import ConfigError
+from diarize.losses import (
+    LossConfig,
+    _cross_entropy,
+    _reordered,
+    best_order,
+    diarization_loss,
+    permutation_invariant_loss,
+    sort_loss,
+    sort_order,
+)
+
+SURE = 10.0
+"""A logit that means yes."""
+
+
+def activity(*rows: str) -> Tensor:
+    """One item (1, T, S) from a drawing: a row per speaker, a letter per frame, # is speech."""
+    return torch.tensor([[letter == "#" for letter in row] for row in rows]).float().T[None]
+
+
+def logits_of(target: Tensor) -> Tensor:
+    """Logits of a network that is sure of a target."""
+    return (2 * target - 1) * SURE
+
+
+def all_frames(target: Tensor) -> Tensor:
+    return torch.full((target.shape[0],), target.shape[1])
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, activity and numbers of frames of a batch with one to five speakers."""
+    torch.manual_seed(draw(st.integers(0, 10_000)))
+    speakers, frames = draw(st.integers(1, 5)), draw(st.integers(1, 12))
+    items = draw(st.integers(1, 3))
+    truth = (torch.rand(items, frames, speakers) < draw(st.sampled_from([0.1, 0.5]))).float()
+    num_frames = torch.randint(1, frames + 1, (items,))
+    return torch.randn(items, frames, speakers) * 2, truth, num_frames
+
+
+def brute_force(
+    logits: Tensor, truth: Tensor, num_frames: Tensor, match: str, arrival: bool
+) -> float:
+    """The loss by trying every order of speakers."""
+    entropies = []
+    for item, target, frames in zip(logits, truth, num_frames, strict=True):
+        item, target = item[:frames].double(), target[:frames].double()
+        first = [next((t for t in range(frames) if s[t] >= 0.5), frames) for s in target.T]
+        best = (-np.inf, target)
+        for order in itertools.permutations(range(target.shape[1])):
+            if arrival and [first[s] for s in order] != sorted(first):
+                continue
+            ordered = target[:, list(order)]
+            entropy = functional.binary_cross_entropy_with_logits(item, ordered)
+            gain = (ordered * item.sigmoid()).sum() if match == "agreement" else -entropy
+            if gain > best[0] + 1e-9:
+                best = (float(gain), ordered)
+        entropies.append(
+            functional.binary_cross_entropy_with_logits(item, best[1], reduction="none").flatten()
+        )
+    return torch.cat(entropies).mean().item()
+
+
+def test_speakers_take_slots_in_order_of_arrival() -> None:
+    truth = activity(
+        "....####",
+        "##......",
+        "..##..#.",
+    )
+    assert sort_order(torch.zeros(1, 8, 3), truth, all_frames(truth)).tolist() == [[1, 2, 0]]
+    arrived = truth[:, :, [1, 2, 0]]
+    assert sort_loss(logits_of(arrived), truth, all_frames(truth)).item() < 1e-4
+    assert sort_loss(logits_of(truth), truth, all_frames(truth)).item() > 1
+
+
+def test_speakers_who_start_together_agree_with_the_prediction() -> None:
+    truth = activity(
+        "..###...",
+        "..#####.",
+        "#.......",
+        "........",
+    )
+    wanted = truth[:, :, [2, 1, 0, 3]]
+    assert sort_order(logits_of(wanted), truth, all_frames(truth)).tolist() == [[2, 1, 0, 3]]
+    assert sort_loss(logits_of(wanted), truth, all_frames(truth)).item() < 1e-4
+    # Agreement decides among those who start together, and never moves who was first.
+    late = truth[:, :, [0, 1, 3, 2]]
+    assert sort_order(logits_of(late), truth, all_frames(truth))[0, 0] == 2
+
+
+def test_silent_speakers_come_last() -> None:
+    truth = activity("....", "...#", "....")
+    assert sort_order(torch.zeros(1, 4, 3), truth, all_frames(truth))[0, 0] == 1
+
+
+def test_a_speaker_arrives_with_half_a_frame() -> None:
+    soft = torch.tensor([[[0.4, 0.0], [0.4, 0.5], [1.0, 0.0]]])
+    assert sort_order(torch.zeros(1, 3, 2), soft, torch.tensor([3])).tolist() == [[1, 0]]
+
+
+def test_speech_in_padding_is_no_arrival() -> None:
+    truth = activity("..#", "#..")
+    assert sort_order(torch.zeros(1, 3, 2), truth.flip(1), torch.tensor([2])).tolist() == [[0, 1]]
+    assert sort_order(torch.zeros(1, 3, 2), truth, torch.tensor([2])).tolist() == [[1, 0]]
+
+
+@settings(deadline=None, max_examples=25)
+@given(batches(), st.sampled_from(["agreement", "bce"]))
+def test_permutation_invariant_loss_equals_brute_force(
+    batch: tuple[Tensor, Tensor, Tensor], match: str
+) -> None:
+    expected = brute_force(*batch, match=match, arrival=False)
+    assert permutation_invariant_loss(*batch, match=match).item() == pytest.approx(expected, 1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(batches())
+def test_sort_loss_equals_brute_force(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    expected = brute_force(*batch, match="agreement", arrival=True)
+    assert sort_loss(*batch).item() == pytest.approx(expected, 1e-5)
+
+
+@settings(deadline=None, max_examples=15)
+@given(batches(), st.permutations(range(5)))
+def test_order_of_speakers_changes_neither_loss(
+    batch: tuple[Tensor, Tensor, Tensor], order: list[int]
+) -> None:
+    logits, truth, num_frames = batch
+    moved = truth[:, :, [s for s in order if s < truth.shape[2]]]
+    for loss in (sort_loss, permutation_invariant_loss):
+        assert loss(logits, moved, num_frames).item() == pytest.approx(
+            loss(logits, truth, num_frames).item(), 1e-5
+        )
+
+
+@settings(deadline=None, max_examples=15)
+@given(batches())
+def test_permutation_invariant_loss_never_exceeds_sort_loss(
+    batch: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    assert permutation_invariant_loss(*batch, match="bce") <= sort_loss(*batch) + 1e-6
+
+
+def test_order_of_slots_changes_the_sort_loss_alone() -> None:
+    truth = activity("##....##", "..####..")
+    swapped = logits_of(truth).flip(2)
+    assert permutation_invariant_loss(swapped, truth, all_frames(truth)).item() < 1e-4
+    assert sort_loss(swapped, truth, all_frames(truth)).item() > 1
+
+
+@pytest.mark.parametrize("loss", [sort_loss, permutation_invariant_loss])
+def test_padding_never_counts(loss: object) -> None:
+    logits, truth = torch.randn(2, 9, 3), (torch.rand(2, 9, 3) > 0.5).float()
+    num_frames = torch.tensor([9, 4])
+    clean = loss(logits, truth, num_frames)
+    per_item = [
+        loss(logits[i : i + 1, :n], truth[i : i + 1, :n], num_frames[i : i + 1])
+        for i, n in enumerate([9, 4])
+    ]
+    torch.testing.assert_close(clean, (9 * per_item[0] + 4 * per_item[1]) / 13)
+    logits[1, 4:], truth[1, 4:] = float("nan"), 1.0
+    logits.requires_grad_()
+    padded = loss(logits, truth, num_frames)
+    padded.backward()
+    torch.testing.assert_close(padded, clean)
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all() and not logits.grad[1, 4:].any()
+
+
+def test_nothing_valid_costs_nothing() -> None:
+    empty = torch.zeros(1, 5, 2), torch.ones(1, 5, 2), torch.tensor([0])
+    assert sort_loss(*empty) == permutation_invariant_loss(*empty) == 0
+
+
+def test_loss_is_float32_under_autocast() -> None:
+    truth = activity("##....##", "..####..")
+    logits = torch.randn(1, 8, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = diarization_loss(logits, truth.bfloat16(), all_frames(truth), LossConfig())
+    exact, _ = diarization_loss(logits, truth, all_frames(truth), LossConfig())
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, exact)
+
+
+def test_divergence_shows_in_the_loss() -> None:
+    truth = activity("##....##", "..####..")
+    logits = torch.full((1, 8, 2), float("nan"))
+    loss, _ = diarization_loss(logits, truth, all_frames(truth), LossConfig())
+    assert loss.isnan()
+
+
+def test_blend_is_weighted_and_scaled() -> None:
+    truth = activity("##....##", "..####..")
+    batch = torch.randn(1, 8, 2), truth, all_frames(truth)
+    loss, parts = diarization_loss(*batch, LossConfig(3.0, 1.0, match="bce"))
+    assert set(parts) == {"sort_loss", "permutation_invariant_loss"}
+    torch.testing.assert_close(parts["sort_loss"], sort_loss(*batch))
+    expected = (3 * sort_loss(*batch) + permutation_invariant_loss(*batch, match="bce")) / 4
+    torch.testing.assert_close(loss, expected)
+
+
+def test_impossible_settings_are_refused() -> None:
+    truth = activity("##", "..")
+    batch = torch.zeros(1, 2, 2), truth, all_frames(truth)
+    with pytest.raises(ConfigError, match="sort_weight is 0.0 and .* 0.0, but .* both zero"):
+        diarization_loss(*batch, LossConfig(0.0, 0.0))
+    with pytest.raises(ConfigError, match="match: is 'best', but .* 'agreement' or 'bce'"):
+        permutation_invariant_loss(*batch, match="best")
+    with pytest.raises(ValueError, match=r"shape \(1, 2, 3\), but activity has \(1, 2, 2\)"):
+        sort_loss(torch.zeros(1, 2, 3), truth, all_frames(truth))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("case", range(12))
+def test_targets_and_losses_are_the_published_ones(case: int, shared: Path) -> None:
+    units = np.load(shared / "parity" / "nemo" / "units.npz")
+    stored = {
+        name: torch.as_tensor(units[f"tgt{case}_{name}"])
+        for name in ("labels", "preds", "lens", "ats", "pil", "loss_ats", "loss_pil")
+    }
+    posterior, truth, num_frames = stored["preds"], stored["labels"], stored["lens"]
+    logits = posterior.double().logit()
+    # The reference matches over padding, too, which in its training is silent; here it is not.
+    for order, name in ((sort_order, "ats"), (best_order, "pil")):
+        target = _reordered(truth, order(logits, truth, all_frames(truth)))
+        torch.testing.assert_close(target, stored[name])
+        loss = _cross_entropy(logits, target, num_frames)
+        torch.testing.assert_close(loss, stored[f"loss_{name}"], atol=1e-6, rtol=1e-5)
