@@ -50,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 EXTRAS = {
     "matplotlib": "picture",
-    "pyannote": "score",
     "pytorch_lightning": "train",
     "tensorboard": "train",
     "torchmetrics": "train",

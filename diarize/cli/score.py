@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +28,7 @@ def add_score(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument(
         "--uem", metavar="PATH", type=Path,
         help="scored regions, a file or a folder; default: what a REF manifest says, else the "
-        "stretch from the first to the last turn",
+        "stretch from the first to the last turn of both sides",
     )  # fmt: skip
     parser.add_argument(
         "--collar", metavar="S", type=float, default=0.0,
@@ -53,39 +53,41 @@ def run_score(args: argparse.Namespace) -> int:
     from diarize.score import Condition, score_sessions
 
     condition = Condition(collar=args.collar, skip_overlap=args.skip_overlap)
-    report = score_sessions(
-        _turns(args.reference),
-        _turns(args.hypothesis),
-        condition,
-        _regions(args.uem, args.reference),
-        args.allow_missing,
-    )
+    references = _turns(args.reference)
+    hypotheses = _turns(args.hypothesis, references)
+    regions = _regions(args.uem, args.reference, hypotheses)
+    report = score_sessions(references, hypotheses, condition, regions, args.allow_missing)
     text = report.to_json() if args.json else report.to_text(per_session=args.per_session)
     sys.stdout.write(text.rstrip("\n") + "\n")
     return 0
 
 
-def _turns(place: str) -> dict[str, list[Turn]]:
+def _turns(place: str, references: Iterable[str] = ()) -> dict[str, list[Turn]]:
     """Session id -> turns, from RTTM files, a folder of them, or a manifest."""
     from diarize.formats.rttm import read_rttm
     from diarize.manifest import read_manifest, reference_turns
 
     if place.endswith(MANIFESTS):
         return {s.session_id: reference_turns(s) for s in read_manifest(place)}
-    return _gather(Path("/dev/stdin" if place == "-" else place), ".rttm", read_rttm)
+    found = _gather(Path("/dev/stdin" if place == "-" else place), ".rttm", read_rttm)
+    # One answer without turns to one question: nobody speaks, whatever the file is called.
+    names = list(references)
+    return {names[0]: []} if len(names) == 1 and list(found.values()) == [[]] else found
 
 
-def _regions(uem: Path | None, reference: str) -> dict[str, list[Segment]] | None:
+def _regions(
+    uem: Path | None, reference: str, hypotheses: Iterable[str]
+) -> dict[str, list[Segment] | None] | None:
     """Session id -> scored regions; None where nobody says them."""
     from diarize.formats.uem import read_uem
     from diarize.manifest import read_manifest, scored_regions
 
     if uem is not None:
-        return _gather(uem, ".uem", read_uem)
+        return {**_gather(uem, ".uem", read_uem)}
     if not reference.endswith(MANIFESTS):
         return None
-    found = {s.session_id: scored_regions(s) for s in read_manifest(reference)}
-    return {name: regions for name, regions in found.items() if regions is not None} or None
+    known = {s.session_id: scored_regions(s) for s in read_manifest(reference)}
+    return {**dict.fromkeys(hypotheses), **known}
 
 
 def _gather(

@@ -1,0 +1,415 @@
+"""The command line: what goes where, how mistakes read, and what is imported for it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from diarize import __version__
+from diarize.cli import main
+from diarize.formats.rttm import read_rttm, write_rttm
+from diarize.formats.uem import write_uem
+from diarize.manifest import Session, read_manifest, write_manifest
+from diarize.turns import Segment, Turn
+
+VERBS = ("manifest", "check", "simulate", "train", "infer", "score")
+TALK = [Turn(0.5, 2.0, "ann"), Turn(2.0, 3.0, "bob")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a random model of a few thousand parameters, all of whose slots speak."""
+    import torch
+
+    from diarize.checkpoint import save_checkpoint
+    from diarize.config import load_config
+    from diarize.model import Diarizer, DiarizerConfig
+
+    layers = {"width": 32, "num_layers": 1, "num_heads": 2}
+    front_end = {
+        "_target_": "diarize.frontend.fastconformer.FastConformer",
+        "subsampling_channels": 8,
+        **layers,
+    }
+    encoder = {"_target_": "diarize.encoder.transformer.Transformer", "inner": 32, **layers}
+    torch.manual_seed(0)
+    values = {"front_end": front_end, "encoder": encoder, "num_slots": 2}
+    diarizer = Diarizer(load_config(DiarizerConfig, values=values))
+    diarizer.postprocess = {"onset": 0.1, "offset": 0.1}
+    folder = tmp_path_factory.mktemp("model") / "random"
+    save_checkpoint(diarizer, folder)
+    return str(folder)
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    return record(tmp_path / "talk.wav")
+
+
+def record(path: Path, seconds: float = 3.2) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).random(round(seconds * 16000)) - 0.5
+    soundfile.write(path, noise / 4, 16000)
+    return path
+
+
+def rttm(path: Path, **sessions: list[Turn]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rttm(path, sessions)
+    return path
+
+
+def command(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "diarize", *arguments], capture_output=True, text=True, **options
+    )
+
+
+# ---- the command as a whole
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0 and capsys.readouterr().out == f"diarize {__version__}\n"
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as exit_:
+            main([verb, "--help"])
+        assert exit_.value.code == 0
+        assert f"usage: diarize {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["infer"], ["score", "only_one"]])
+def test_bad_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "usage: diarize" in captured.err
+
+
+def test_a_mistake_is_one_line_without_traceback(tmp_path: Path, capsys: pytest.CaptureFixture):
+    place = tmp_path / "gone.rttm"
+    assert main(["score", str(place), str(place)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"diarize score: {place}: cannot be read")
+    assert captured.err.count("\n") == 1
+    assert main(["score", str(place), str(place), "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_light_verbs_import_no_torch(tmp_path: Path, audio: Path):
+    reference = rttm(tmp_path / "talk.rttm", talk=TALK)
+    manifest = tmp_path / "m.jsonl"
+    write_manifest(manifest, [Session("talk", audio, rttm=reference)])
+    calls = [
+        ["manifest", str(audio)],
+        ["check", str(manifest)],
+        ["score", str(manifest), str(reference)],
+        ["score", "--help"],
+        ["infer", "--help"],
+        ["train", "--help"],
+    ]
+    code = (
+        "import sys\nfrom diarize.cli import main\n"
+        f"for call in {calls!r}:\n"
+        "    try:\n        status = main(call)\n"
+        "    except SystemExit as stop:\n        status = stop.code\n"
+        "    assert status == 0, call\n"
+        "    assert 'torch' not in sys.modules, call\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path):
+    # More than a pipe holds, so that the writer meets the closed end.
+    lines = "".join(f'{{"audio_filepath": "no/{n}.wav"}}\n' for n in range(3000))
+    (tmp_path / "m.jsonl").write_text(lines)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diarize", "check", str(tmp_path / "m.jsonl")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 0
+
+
+def test_an_interrupt_is_one_line_and_130(tmp_path: Path):
+    # A named pipe that nobody writes to holds the command inside its work.
+    pipe = tmp_path / "pipe.rttm"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diarize", "score", str(pipe), str(pipe)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    writer = os.open(pipe, os.O_WRONLY)  # returns once the command has opened its end
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    os.close(writer)
+    assert (process.returncode, err) == (130, "diarize score: interrupted.\n")
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    monkeypatch.delitem(sys.modules, "diarize.training", raising=False)
+    assert main(["train", "conf/tiny.yaml", "--output", "exp/none"]) == 1
+    expected = "train needs pytorch_lightning, but it is not installed. Install it with: pip"
+    assert expected in capsys.readouterr().err
+
+
+# ---- manifest, check
+
+
+def test_manifest_and_check(tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture):
+    rttm(tmp_path / "ref" / "talk.rttm", talk=TALK)
+    output = tmp_path / "m.jsonl"
+    arguments = ["manifest", str(audio), "--rttm", str(tmp_path / "ref")]
+    assert main([*arguments, "--output", str(output)]) == 0
+    (session,) = read_manifest(output)
+    assert (session.session_id, session.num_speakers, session.duration) == ("talk", 2, 3.2)
+    assert main(arguments) == 0
+    on_stdout = capsys.readouterr().out
+    assert json.loads(on_stdout)["session_id"] == "talk"
+    assert main(["check", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == "diarize check: no faults in 1 manifest.\n"
+
+
+def test_check_lists_every_fault_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture):
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"audio_filepath": "a.wav"}\n{"audio_filepath": "b.wav"}\nnonsense\n')
+    assert main(["check", str(manifest)]) == 1
+    captured = capsys.readouterr()
+    assert [line.split(": ")[0] for line in captured.out.splitlines()] == [
+        f"{manifest}:{number}" for number in (1, 2, 3)
+    ]
+    assert captured.err == "diarize check: 3 faults in 1 manifest.\n"
+
+
+# ---- infer
+
+
+def test_infer_one_file_to_standard_output(model: str, audio: Path, capsys: pytest.CaptureFixture):
+    assert main(["infer", str(audio), "--model", model]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("SPEAKER talk 1 0.000 ") and captured.err == ""
+    assert all(len(line.split()) == 10 for line in captured.out.splitlines())
+
+
+def test_infer_writes_what_is_asked(model: str, audio: Path, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "a" / "out"
+    arguments = ["infer", str(audio), "--model", model, "--output", str(out), "--window", "1.6"]
+    arguments += ["--format", "rttm,json", "--posteriors", str(out), "--picture", str(out)]
+    assert main(arguments) == 0
+    assert sorted(p.name for p in out.iterdir()) == [
+        f"talk.{x}" for x in "json npz png rttm".split()
+    ]
+    content = json.loads((out / "talk.json").read_text())
+    assert content["session_id"] == "talk" and content["duration"] == 3.2
+    turns = read_rttm(out / "talk.rttm")["talk"]
+    assert [t["start"] for t in content["turns"]] == [t.start for t in turns]
+    stored = np.load(out / "talk.npz")
+    assert stored["posterior"].dtype == np.float32 and stored["posterior"].shape[0] == 40
+    assert stored["frame_shift"] == 0.08
+
+
+def test_infer_a_manifest_in_its_order_with_pictures_of_the_reference(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    sessions = [
+        Session("long", record(tmp_path / "a" / "x.wav", 3.0), offset=1.0),
+        Session("short", record(tmp_path / "b" / "x.wav", 1.0)),
+    ]
+    write_manifest(tmp_path / "m.jsonl", sessions)
+    assert main(["infer", "--manifest", str(tmp_path / "m.jsonl"), "--model", model]) == 0
+    ids = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert list(dict.fromkeys(ids)) == ["long", "short"] and ids == sorted(ids)
+
+
+def test_one_bad_file_of_several_is_told_at_the_end(
+    model: str, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF, or so it seems")
+    out = tmp_path / "out"
+    assert main(["infer", str(bad), str(audio), "--model", model, "--output", str(out)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"diarize infer: {bad}: ")
+    assert lines[1:] == ["diarize infer: 1 of 2 sessions failed, the others are done."]
+    assert [p.name for p in out.iterdir()] == ["talk.rttm"]
+
+
+def test_thresholds_from_flags_win_over_a_file_and_the_model(
+    model: str, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    deaf = tmp_path / "deaf.yaml"
+    deaf.write_text("parameters: {onset: 1.0, offset: 1.0}\n")
+    arguments = ["infer", str(audio), "--model", model, "--postprocess", str(deaf)]
+    assert main(arguments) == 0 and capsys.readouterr().out == ""
+    assert main([*arguments, "--onset", "0.1", "--offset", "0.1"]) == 0
+    assert capsys.readouterr().out != ""
+
+
+def test_infer_refuses_names_that_cannot_be_written(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    spaced = record(tmp_path / "my call.wav")
+    assert main(["infer", str(spaced), "--model", model]) == 1
+    err = capsys.readouterr().err
+    assert "'my call' has white space" in err and "'my_call'" in err and "--session-id" in err
+    assert main(["infer", str(spaced), "--session-id", "my_call", "--model", model]) == 0
+    assert capsys.readouterr().out.startswith("SPEAKER my_call ")
+    one, two = record(tmp_path / "1" / "a.wav"), record(tmp_path / "2" / "a.flac")
+    assert main(["infer", str(one), str(two), "--model", model]) == 1
+    err = capsys.readouterr().err
+    assert f"{two}: session id 'a' is that of {one}, but" in err
+    arguments = ["infer", str(one), "--session-id", "x/a", "--output", str(tmp_path)]
+    assert main([*arguments, "--model", model]) == 1
+    assert "'x/a' holds '/', but it must name a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "xml"], "'xml' is not one of rttm, json"),
+        (["--format", "rttm,json"], "standard output holds one format"),
+        (["b.wav", "--session-id", "x"], "--session-id names a single AUDIO"),
+    ],
+)
+def test_infer_refuses_bad_usage(arguments, message, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as exit_:
+        main(["infer", "a.wav", *arguments])
+    assert exit_.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_infer_names_unknown_models_and_devices(
+    model: str, audio: Path, capsys: pytest.CaptureFixture
+):
+    assert main(["infer", str(audio), "--model", "no_such"]) == 1
+    assert "diarize infer: no_such: " in capsys.readouterr().err
+    assert main(["infer", str(audio), "--model", model, "--device", "abacus"]) == 1
+    assert "device 'abacus' cannot be used" in capsys.readouterr().err
+
+
+def test_a_manifest_without_sessions_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "m.jsonl").write_text("\n")
+    assert main(["infer", "--manifest", str(tmp_path / "m.jsonl")]) == 1
+    assert "has no sessions" in capsys.readouterr().err
+
+
+# ---- score
+
+
+def total(capsys: pytest.CaptureFixture, *arguments: str) -> dict:
+    assert main(["score", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["total"]
+
+
+def test_score_takes_files_folders_and_manifests(
+    tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture
+):
+    # Half of bob's second is missed: 0.5 s of 2.5 s.
+    answer = [Turn(0.5, 2.0, "speaker_0"), Turn(2.0, 2.5, "speaker_1")]
+    ref = rttm(tmp_path / "ref" / "talk.rttm", talk=TALK)
+    hyp = rttm(tmp_path / "hyp" / "deep" / "talk.rttm", talk=answer)
+    manifest = tmp_path / "m.jsonl"
+    write_manifest(manifest, [Session("talk", audio, rttm=ref)])
+    for left in (ref, ref.parent, manifest):
+        for right in (hyp, tmp_path / "hyp"):
+            assert total(capsys, str(left), str(right))["der"] == pytest.approx(20.0)
+
+
+def test_score_a_manifest_within_its_spans_and_regions(
+    tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture
+):
+    ref = rttm(tmp_path / "ref.rttm", talk=TALK)
+    hyp = rttm(tmp_path / "hyp.rttm", talk=[Turn(0.5, 3.0, "x")])
+    manifest = tmp_path / "m.jsonl"
+    write_manifest(manifest, [Session("talk", audio, offset=1.0, duration=1.5, rttm=ref)])
+    found = total(capsys, str(manifest), str(hyp))
+    assert (found["scored"], found["confusion"]) == pytest.approx((1.5, 0.5))
+    write_uem(tmp_path / "u.uem", {"talk": [Segment(0, 2.0)]})
+    found = total(capsys, str(manifest), str(hyp), "--uem", str(tmp_path / "u.uem"))
+    assert (found["scored"], found["confusion"]) == pytest.approx((1.0, 0.0))
+
+
+def test_score_prints_the_condition_and_the_total(tmp_path: Path, capsys: pytest.CaptureFixture):
+    ref = rttm(tmp_path / "ref.rttm", talk=TALK)
+    arguments = ["score", str(ref), str(ref), "--collar", "0.25", "--skip-overlap"]
+    assert main([*arguments, "--per-session"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "forgiving" in lines[0] and lines[-1].startswith("TOTAL")
+    assert lines[-2].startswith("talk")
+
+
+def test_score_wants_every_session_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    ref = rttm(tmp_path / "ref.rttm", talk=TALK, other=TALK)
+    hyp = rttm(tmp_path / "hyp.rttm", talk=TALK)
+    assert main(["score", str(ref), str(hyp)]) == 1
+    assert "'other'" in capsys.readouterr().err
+    assert total(capsys, str(ref), str(hyp), "--allow-missing")["der"] == pytest.approx(50.0)
+
+
+def test_an_empty_answer_means_that_nobody_speaks(tmp_path: Path, capsys: pytest.CaptureFixture):
+    ref = rttm(tmp_path / "ref.rttm", talk=TALK)
+    (tmp_path / "answer.rttm").write_text("")
+    assert total(capsys, str(ref), str(tmp_path / "answer.rttm"))["miss"] == pytest.approx(2.5)
+    refs = rttm(tmp_path / "refs" / "talk.rttm", talk=TALK).parent
+    rttm(tmp_path / "hyps" / "talk.rttm", talk=TALK)
+    for side in ("refs", "hyps"):
+        (tmp_path / side / "silent.rttm").write_text("")
+    assert total(capsys, str(refs), str(tmp_path / "hyps"))["der"] == 0.0
+
+
+def test_a_session_in_two_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
+    for name in ("a", "b"):
+        rttm(tmp_path / f"{name}.rttm", talk=TALK)
+    assert main(["score", str(tmp_path), str(tmp_path)]) == 1
+    assert "b.rttm: holds session 'talk', but so does" in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    assert main(["score", str(tmp_path / "none"), str(tmp_path)]) == 1
+    assert "holds no .rttm file" in capsys.readouterr().err
+
+
+def test_score_reads_standard_input(tmp_path: Path):
+    ref = rttm(tmp_path / "ref.rttm", talk=TALK)
+    done = command("score", str(ref), "-", "--json", input=ref.read_text())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["total"]["der"] == 0.0
+
+
+# ---- simulate
+
+
+def test_simulate_writes_sessions_and_names_their_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sessions = [
+        Session(f"u{n}", record(tmp_path / f"u{n}.wav", 2.5), speaker=f"s{n % 2}") for n in range(4)
+    ]
+    write_manifest(tmp_path / "u.jsonl", sessions)
+    arguments = ["simulate", str(tmp_path / "u.jsonl"), "--num-sessions", "2", "--seed", "3"]
+    arguments += ["--config", "duration=4", "--output", str(tmp_path / "sim")]
+    assert main(arguments) == 0
+    path = Path(capsys.readouterr().out.strip())
+    made = read_manifest(path)
+    assert len(made) == 2 and all(s.duration == 4.0 and s.rttm is not None for s in made)
