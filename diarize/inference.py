@@ -27,7 +27,7 @@ from diarize.manifest import Session
 from diarize.model import Diarizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
-from diarize.stitching import Window, listen, plan_windows, stitch
+from diarize.stitching import SPEECH, Window, listen, plan_windows, stitch
 from diarize.turns import Turn
 
 Waveform = NDArray[np.float32]
@@ -297,7 +297,7 @@ def _judge(
     """Run one batch of windows through the network; yield the sessions that it completes."""
     answers = _hear(diarizer, [waveform for _, _, waveform in batch])
     for (job, start, _), (posterior, embedding) in zip(batch, answers, strict=True):
-        job.windows.append(listen(start, posterior, embedding))
+        job.windows.append(listen(start, posterior, embedding, _speech(config)))
         advance(job.num_samples / SAMPLE_RATE / len(job.spans))
         if len(job.windows) == len(job.spans):
             yield _conclude(job, diarizer, config)
@@ -330,11 +330,17 @@ def _conclude(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diariza
     """Join the windows of a session and cut its turns; less than one step of audio has none."""
     posterior = np.zeros((0, diarizer.num_slots), dtype=np.float32)
     if job.windows:
-        posterior = stitch(job.windows, config.max_speakers, config.min_similarity)
+        settings = (config.max_speakers, config.min_similarity, _speech(config))
+        posterior = stitch(job.windows, *settings)
     duration = job.num_samples / SAMPLE_RATE
     shift = diarizer.grid.frame_shift
     turns = to_turns(posterior, shift, config.postprocess, job.offset, duration)
     return Diarization(job.session_id, posterior, shift, turns, job.offset, duration)
+
+
+def _speech(config: InferenceConfig) -> float:
+    """What makes a turn must count as speech, or stitching would lose it."""
+    return min(SPEECH, config.postprocess.onset)
 
 
 def _only(results: Iterator[Diarization | Failure]) -> Diarization:

@@ -21,7 +21,7 @@ from diarize.activity import arrival_order
 Array = NDArray[np.float32]
 
 SPEECH = 0.5
-"""Posterior from which a slot counts as speaking."""
+"""Posterior from which a slot counts as speaking, unless a lower one makes turns."""
 MIN_SHARED_FRAMES = 3
 """Frames that two slots must share before they are taken for one speaker (0.24 s at 80 ms)."""
 MIN_SHARED = 0.5
@@ -39,11 +39,13 @@ class Window:
     Attributes:
         start: first frame, counted from the beginning of the session.
         posterior: (frame, slot).
+        speaking: (frame, slot), where the posterior counts as speech.
         voices: (slot, embedding), embeddings summed over each slot's speech, mostly lone speech.
     """
 
     start: int
     posterior: Array
+    speaking: NDArray[np.bool_]
     voices: Array
 
     @property
@@ -52,7 +54,7 @@ class Window:
         return self.start + len(self.posterior)
 
 
-def listen(start: int, posterior: Array, embedding: Array) -> Window:
+def listen(start: int, posterior: Array, embedding: Array, speech: float = SPEECH) -> Window:
     """A window with the voice of each slot, summed where it speaks.
 
     Speech that others talk over weighs little: it decides only where a slot is never alone.
@@ -61,11 +63,12 @@ def listen(start: int, posterior: Array, embedding: Array) -> Window:
         start: first frame of the window in the session.
         posterior: (frame, slot).
         embedding: (frame, embedding), the front end's view of the same frames.
+        speech: posterior from which a slot counts as speaking.
     """
-    speaking = posterior >= SPEECH
+    speaking = posterior >= speech
     alone = speaking.sum(axis=1, keepdims=True) == 1
     weight = speaking * np.where(alone, 1.0, CROWDED_WEIGHT).astype(np.float32)
-    return Window(start, posterior, weight.T @ embedding)  # (T, S), (T, D) -> (S, D)
+    return Window(start, posterior, speaking, weight.T @ embedding)  # (T, S), (T, D) -> (S, D)
 
 
 def plan_windows(num_frames: int, window: int, overlap: int) -> list[tuple[int, int]]:
@@ -88,7 +91,12 @@ def plan_windows(num_frames: int, window: int, overlap: int) -> list[tuple[int, 
     return [(start, start + window) for start in starts]
 
 
-def stitch(windows: Sequence[Window], max_speakers: int, min_similarity: float) -> Array:
+def stitch(
+    windows: Sequence[Window],
+    max_speakers: int,
+    min_similarity: float,
+    speech: float = SPEECH,
+) -> Array:
     """Posterior of the whole session, columns in order of arrival.
 
     Args:
@@ -96,6 +104,7 @@ def stitch(windows: Sequence[Window], max_speakers: int, min_similarity: float) 
         max_speakers: beyond so many, the most similar are joined regardless of similarity,
             unless they were heard in one window together.
         min_similarity: cosine from which two voices are one speaker, -1 to 1.
+        speech: posterior from which a speaker has arrived.
 
     Returns:
         (frame, speaker), at least as many columns as slots; columns nobody needs are 0 and
@@ -120,7 +129,7 @@ def stitch(windows: Sequence[Window], max_speakers: int, min_similarity: float) 
         whole[window.start : done] += fade * placed[:shared]
         whole[done : window.end] = placed[shared:]
         done = window.end
-    return whole[:, arrival_order((whole >= SPEECH).astype(np.float32))]
+    return whole[:, arrival_order((whole >= speech).astype(np.float32))]
 
 
 def _link(windows: Sequence[Window]) -> NDArray[np.int64]:
@@ -128,7 +137,7 @@ def _link(windows: Sequence[Window]) -> NDArray[np.int64]:
     tracks = np.full((len(windows), windows[0].posterior.shape[1]), -1, dtype=np.int64)
     count = 0
     for index, window in enumerate(windows):
-        speaking = (window.posterior >= SPEECH).any(axis=0)
+        speaking = window.speaking.any(axis=0)
         if index:
             earlier, later = _agree(windows[index - 1], window)
             tracks[index, later] = tracks[index - 1, earlier]
@@ -141,8 +150,8 @@ def _link(windows: Sequence[Window]) -> NDArray[np.int64]:
 def _agree(earlier: Window, later: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Slots of two neighbours that speak alike in the stretch they share, one to one."""
     shared = max(earlier.end - later.start, 0)
-    before = (earlier.posterior[len(earlier.posterior) - shared :] >= SPEECH).astype(np.int64)
-    after = (later.posterior[:shared] >= SPEECH).astype(np.int64)
+    before = earlier.speaking[len(earlier.speaking) - shared :].astype(np.int64)
+    after = later.speaking[:shared].astype(np.int64)
     common = before.T @ after  # (T, S), (T, S) -> (S, S)
     # Where two slots speak in the very same frames, their voices decide.
     fit = common + _cosine(earlier.voices, later.voices)
@@ -190,7 +199,7 @@ class _Speakers:
         self.heard = np.zeros((count, len(windows)), dtype=np.float32)
         for index, (window, row) in enumerate(zip(windows, tracks, strict=True)):
             present = row >= 0
-            self.spoken[row[present]] += (window.posterior[:, present] >= SPEECH).sum(axis=0)
+            self.spoken[row[present]] += window.speaking[:, present].sum(axis=0)
             self.voice[row[present]] += window.voices[present]
             self.heard[row[present], index] = 1.0
         self.alive = np.ones(count, dtype=bool)

@@ -136,6 +136,16 @@ def test_windows_that_share_nothing_are_joined_by_voice_alone() -> None:
     assert np.array_equal(stitch(windows, 20, 0.5), padded(by_arrival(truth)))
 
 
+def test_faint_speech_is_kept_where_it_makes_turns() -> None:
+    posterior = np.full((10, 1), 0.3, np.float32)
+    embedding = np.ones((10, 2), np.float32)
+    spans = (0, 5)
+    windows = [listen(start, posterior, embedding, 0.2) for start in spans]
+    assert (stitch(windows, 20, 0.5, 0.2)[:, 0] > 0.2).all()
+    windows = [listen(start, posterior, embedding) for start in spans]
+    assert not stitch(windows, 20, 0.5).any()
+
+
 def test_a_silent_session_stays_silent() -> None:
     assert not stitched(np.zeros((100, 2), np.float32), 40, 10).any()
 
@@ -199,15 +209,15 @@ def test_an_oracle_is_stitched_into_the_truth(seed: int, num_speakers: int) -> N
     assert sorted(map(bytes, (result >= 0.5).T)) == columns
 
 
-def test_three_hours_without_a_single_link_are_stitched() -> None:
-    count = 200
+def test_windows_that_agree_in_nothing_are_stitched_all_the_same() -> None:
+    count = 100
     rng = np.random.default_rng(0)
     spans = [(index * 750, index * 750 + 1125) for index in range(count)]
     windows = [
         listen(
             start,
             (rng.random((end - start, NUM_SLOTS)) < 0.2).astype(np.float32),
-            rng.standard_normal((end - start, 160), dtype=np.float32),
+            rng.standard_normal((end - start, 32), dtype=np.float32),
         )
         for start, end in spans
     ]
