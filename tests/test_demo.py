@@ -17,6 +17,8 @@ from diarize.turns import Turn
 
 BLOCK = 160
 """Samples in 10 ms: the unit in which the labels were made."""
+ROOM_TONE = -75.0
+"""Level of the noise underneath, dB below full scale."""
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +61,17 @@ def test_labels_mean_speech(demo: Path, turns: list[Turn]) -> None:
     waveform = read_audio(demo / "conversation.flac")
     blocks = waveform[: len(waveform) // BLOCK * BLOCK].reshape(-1, BLOCK)
     level = 20 * np.log10(np.sqrt(np.mean(blocks**2, axis=1)) + 1e-9)
+    sounds = level > ROOM_TONE + 3
     labelled = np.zeros(len(level), bool)
     for turn in turns:
-        labelled[round(turn.start * 100) : round(turn.end * 100)] = True
-    assert np.mean(level[labelled] > -60) > 0.95
-    # What is not labelled is the room tone, and the faint breath in short gaps inside a line.
-    assert np.mean(level[~labelled] < -60) > 0.95
+        first, last = round(turn.start * 100), round(turn.end * 100)
+        labelled[first:last] = True
+        assert sounds[first] and sounds[last - 1], turn
+        pauses = np.diff(np.flatnonzero(sounds[first:last])) - 1
+        assert pauses.max() <= 25, turn
+    # What follows a line is at most the faint end of its last breath.
+    assert np.mean(sounds[~labelled]) < 0.05
+    assert level[~labelled].max() < level[labelled].max() - 25
 
 
 @pytest.mark.skipif(

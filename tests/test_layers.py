@@ -18,23 +18,24 @@ LEVEL_3 = LEVEL_2 | {"safetensors"}
 # A module imports from rows above its own, and from packages of its row. Two rows may stand on one
 # level: the lower one serves the other.
 ROWS = [
-    (0, "errors files frames turns", LEVEL_0),
+    (0, "errors files frames memory turns", LEVEL_0),
     (1, "activity audio config formats picture postprocess progress score", LEVEL_1),
     (1, "experiment manifest stitching", LEVEL_1),
     (2, "augment corpus encoder frontend.log_mel losses voices", LEVEL_2),
     (2, "frontend simulate", LEVEL_2),
     (3, "data model", LEVEL_3),
     (3, "checkpoint", LEVEL_3),
-    (4, "inference pretraining", LEVEL_3),
+    (4, "inference", LEVEL_3),
     (4, "training", LEVEL_3 | {"pytorch_lightning", "torchmetrics"}),
-    (5, "cli __main__", LEVEL_0),
+    (5, "cli", LEVEL_0),
+    (5, "__main__", LEVEL_0),
 ]
 
 # Packages that one module alone imports, inside the function that needs them.
 INSIDE = {"score": {"pyannote"}, "picture": {"matplotlib"}}
 
 # A model that can be called on a file, and loaded by name, reaches up when it is asked to.
-UPWARD = {("model", "checkpoint"), ("model", "inference"), ("model", "manifest")}
+UPWARD = {("model", "checkpoint"), ("model", "inference")}
 
 # Folders of which each file is a noun of its own; elsewhere a folder is one noun in several files.
 APART = {"encoder", "formats", "frontend"}
