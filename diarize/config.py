@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from diarize.errors import ConfigError
+from diarize.files import replacing
 
 Config = TypeVar("Config")
 
@@ -51,17 +52,17 @@ def load_config(
                 f"{override!r}: an override is written key=value, but there is no '='. "
                 "Write for example trainer.max_steps=100."
             )
-        layers.append((override, OmegaConf.from_dotlist([override])))
+        layers.append((override, _read_override(override)))
     for where, layer in layers:
         _check_keys(where, config_class, OmegaConf.create(layer))
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from None
+            raise ConfigError(f"{where}: {_first_line(error)}") from None
     try:
         return typing.cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{config_class.__name__}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{config_class.__name__}: {_first_line(error)}") from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -71,7 +72,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def save_config(config: Any, path: str | Path) -> None:
     """Write a dataclass as YAML."""
-    OmegaConf.save(OmegaConf.create(to_dict(config)), path)
+    with replacing(path) as unfinished:
+        OmegaConf.save(OmegaConf.create(to_dict(config)), unfinished)
 
 
 def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
@@ -90,7 +92,10 @@ def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
     component = _find_target(target)
     config_class = typing.get_type_hints(component).get("config")
     if not (isinstance(config_class, type) and is_dataclass(config_class)):
-        raise ConfigError(f"_target_ {target!r} is not a component with a config dataclass.")
+        raise ConfigError(
+            f"_target_ {target!r} names no dataclass as its config, but a component has one. "
+            "Name the class of a front end or an encoder."
+        )
     return component(load_config(config_class, values=settings), **arguments)
 
 
@@ -103,10 +108,15 @@ def _find_target(target: str) -> type:
         )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError):
-        raise ConfigError(f"_target_ {target!r} does not exist. Check its spelling.") from None
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"_target_ {target!r} cannot be found ({error}). Check its spelling."
+        ) from None
     if not isinstance(found, type):
-        raise ConfigError(f"_target_ {target!r} is not a class.")
+        raise ConfigError(
+            f"_target_ {target!r} is {type(found).__name__!r}, but a class is needed. "
+            "Check its spelling."
+        )
     return found
 
 
@@ -120,6 +130,19 @@ def _read_yaml(path: Path) -> DictConfig:
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path}: holds a list, but settings are 'key: value' lines.")
     return loaded
+
+
+def _read_override(override: str) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist([override])
+    except Exception as error:  # as above
+        raise ConfigError(f"{override!r}: is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _first_line(error: OmegaConfBaseException) -> str:
+    """What is wrong, after the key that it is wrong with."""
+    message = str(error).splitlines()[0]
+    return f"{error.full_key}: {message}" if error.full_key else message
 
 
 def _check_keys(where: str, config_class: type, layer: Any, prefix: str = "") -> None:
