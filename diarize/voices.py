@@ -9,10 +9,11 @@ from torch.nn import functional
 
 
 class VoiceLoss(nn.Module):
-    """Additive angular margin softmax over training speakers, frame by frame.
+    """Additive angular margin softmax over training speakers.
 
-    Each frame in which one speaker talks alone is classified among all training speakers;
-    the class weights serve training only and are thrown away after it.
+    A voice is the mean embedding of the frames in which its speaker talks alone in one session;
+    it is classified among all training speakers. The class weights serve training only and are
+    thrown away after it.
 
     Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", eq. 3.
 
@@ -20,35 +21,43 @@ class VoiceLoss(nn.Module):
         embedding_dim: D of the front end.
         num_voices: training speakers; another playing speed is another speaker.
         scale: inverse temperature s of the logits.
-        margin: angle m added to the true class, radians.
+        margin: angle m added to the true class, radians; 0 learns fastest from scratch.
     """
 
     def __init__(
-        self, embedding_dim: int, num_voices: int, scale: float = 30.0, margin: float = 0.2
+        self, embedding_dim: int, num_voices: int, scale: float = 20.0, margin: float = 0.0
     ) -> None:
         super().__init__()
         self.scale, self.margin = scale, margin
+        # What all voices share would otherwise fill the angle between any two of them.
+        self.center = nn.BatchNorm1d(embedding_dim, affine=False)
         self.weight = nn.Parameter(torch.empty(num_voices, embedding_dim))
         nn.init.xavier_normal_(self.weight)
 
     def forward(self, embedding: Tensor, voice: Tensor) -> Tensor:
-        """Mean cross-entropy over the frames of lone speakers.
+        """Mean cross-entropy over the voices of a batch.
 
         Args:
             embedding: (B, T, D).
             voice: (B, T), class of the lone speaker, -1 where none talks or several do.
 
         Returns:
-            A scalar in float32, 0 where no frame counts.
+            A scalar in float32, 0 where nobody talks alone.
         """
-        alone = voice >= 0
-        if not bool(alone.any()):
+        rows, frames = torch.nonzero(voice >= 0, as_tuple=True)
+        if not len(rows):
             return embedding.sum() * 0.0
         with torch.autocast(embedding.device.type, enabled=False):
-            frames = functional.normalize(embedding[alone].float(), dim=-1)
-            cosine = frames @ functional.normalize(self.weight.float(), dim=-1).T
-            true = voice[alone]
-            target = cosine.gather(1, true[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
+            labels = rows * len(self.weight) + voice[rows, frames]
+            groups, member = torch.unique(labels, return_inverse=True)
+            total = embedding.new_zeros(len(groups), embedding.shape[2], dtype=torch.float32)
+            total = total.index_add(0, member, embedding[rows, frames].float())
+            mean = total / torch.bincount(member)[:, None]
+            voices = functional.normalize(self.center(mean), dim=-1)
+            cosine = voices @ functional.normalize(self.weight.float(), dim=-1).T
+            true = (groups % len(self.weight))[:, None]
+            target = cosine.gather(1, true).clamp(-1 + 1e-6, 1 - 1e-6)
             shifted = torch.cos(torch.acos(target) + self.margin)
-            logits = self.scale * cosine.scatter(1, true[:, None], shifted)
-            return functional.cross_entropy(logits, true)
+            return functional.cross_entropy(
+                self.scale * cosine.scatter(1, true, shifted), true[:, 0]
+            )
