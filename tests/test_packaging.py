@@ -145,9 +145,16 @@ def test_wheel_holds_code_weights_and_settings(root: Path, tmp_path: Path) -> No
         entry_points = wheel.read(
             next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
         ).decode()
+        wheel.extractall(tmp_path / "installed")
     wanted = {str(path.relative_to(source)) for path in (source / "diarize").rglob("*.py")}
     wanted |= {f"diarize/{path.relative_to(source)}" for path in source.glob("conf/**/*.yaml")}
     weights = (source / "diarize" / "weights").rglob("*")
     wanted |= {str(path.relative_to(source)) for path in weights if path.is_file()}
     assert held == wanted | {"diarize/py.typed"}
     assert "diarize = diarize.cli:main" in entry_points
+    # Thresholds are found by name where the checkout is not.
+    use = "import diarize.postprocess as p; p.load_postprocess('v1_callhome'); print(p)"
+    ran = subprocess.run(
+        [sys.executable, "-c", use], cwd=tmp_path / "installed", capture_output=True, text=True
+    )
+    assert "installed/diarize/postprocess.py" in ran.stdout, ran.stderr
