@@ -52,7 +52,7 @@ class _Check:
         self.faults: list[str] = []
         self.notes: list[str] = []
         self.num_sessions = 0
-        self._ids: dict[str, Session] = {}
+        self._ids: dict[tuple[str, float | None], Session] = {}
         self._names: dict[str, Session] = {}
         self._headers: dict[Path, AudioInfo | AudioError] = {}
         self._turns: dict[Path, dict[str, list[RttmLine]] | RttmError] = {}
@@ -88,10 +88,13 @@ class _Check:
             check_name("session id", session.session_id)
         except RttmError as error:
             self.faults.append(f"{session.where}: {error}")
-        first = self._ids.setdefault(session.session_id, session)
-        if first is not session and not _are_stretches(first, session):
+        first = self._ids.setdefault((session.session_id, None), session)
+        other = first
+        if _are_stretches(first, session):
+            other = self._ids.setdefault((session.session_id, session.offset), session)
+        if other is not session:
             self.faults.append(
-                f"{session.where}: session {session.session_id!r} is already at {first.where}, but "
+                f"{session.where}: session {session.session_id!r} is already at {other.where}, but "
                 "ids must differ. Give one of the lines another 'session_id'."
             )
 
