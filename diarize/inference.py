@@ -141,7 +141,7 @@ def diarize_waveform(
         session_id: name of the result.
 
     Raises:
-        AudioError: if the waveform has another shape, or holds no samples.
+        AudioError: if the waveform has another shape, no samples, or some that are no numbers.
     """
     samples = np.asarray(waveform, dtype=np.float32)
     if samples.ndim not in (1, 2) or samples.ndim == 2 and samples.shape[1] > samples.shape[0]:
@@ -149,6 +149,9 @@ def diarize_waveform(
             f"{session_id}: the waveform has shape {samples.shape}, but (sample,) or "
             "(sample, channel) is expected. Transpose it?"
         )
+    _refuse_empty(session_id, samples.size)
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{session_id}: the waveform holds NaN or infinity, but audio is finite.")
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     if sample_rate != SAMPLE_RATE:
@@ -223,7 +226,8 @@ def _open(session: Session, grid: FrameGrid, config: InferenceConfig, channel: i
     """Check a session's span against its audio, and plan its windows."""
     info = audio_info(session.audio)
     end = info.duration if session.duration is None else session.offset + session.duration
-    if end > info.duration + TOLERANCE or session.offset > info.duration:
+    _refuse_empty(str(session.audio), info.num_samples)
+    if end > info.duration + TOLERANCE or session.offset >= info.duration:
         raise AudioError(
             f"{session.where}: session {session.session_id!r} lasts from {session.offset:.2f} s "
             f"to {end:.2f} s, but its audio lasts {info.duration:.2f} s. "
@@ -239,6 +243,11 @@ def _open(session: Session, grid: FrameGrid, config: InferenceConfig, channel: i
     return _job(session.session_id, session.offset, stop - start, read, grid, config)
 
 
+def _refuse_empty(where: str, num_samples: int) -> None:
+    if num_samples == 0:
+        raise AudioError(f"{where}: holds no samples, but audio is expected. Leave it out.")
+
+
 def _reader(samples: Waveform) -> Callable[[int, int], Waveform]:
     return lambda first, count: samples[first : first + count]
 
@@ -251,8 +260,6 @@ def _job(
     grid: FrameGrid,
     config: InferenceConfig,
 ) -> _Job:
-    if num_samples == 0:
-        raise AudioError(f"{session_id}: holds no samples, but needs at least one. Leave it out.")
     window = max(grid.frame_at(config.window), 2)
     overlap = window // 3
     if config.overlap is not None:
@@ -318,6 +325,12 @@ def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Wavef
     try:
         embedding, num_frames = diarizer.embed(torch.from_numpy(padded).to(device), num_samples)
         posterior = diarizer.classify(embedding, num_frames).float().sigmoid()
+    except torch.OutOfMemoryError:
+        seconds = padded.shape[1] / SAMPLE_RATE
+        raise ConfigError(
+            f"{device}: has no memory for {len(padded)} windows of {seconds:.0f} s at once. "
+            "Lower the batch size or the window."
+        ) from None
     finally:
         diarizer.train(training)
     return [

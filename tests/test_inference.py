@@ -270,6 +270,28 @@ def test_a_waveform_without_samples_is_refused():
         diarize_waveform(ToneDiarizer(), np.zeros(0), session_id="call")
 
 
+def test_a_file_without_samples_is_refused(tmp_path: Path):
+    audio = write(tmp_path / "none.wav", np.zeros(0))
+    with pytest.raises(AudioError, match="none.wav: holds no samples"):
+        diarize_file(ToneDiarizer(), audio)
+
+
+def test_a_waveform_that_holds_no_numbers_is_refused():
+    with pytest.raises(AudioError, match="call: the waveform holds NaN"):
+        diarize_waveform(ToneDiarizer(), np.full(9, np.nan), session_id="call")
+
+
+def test_a_batch_that_does_not_fit_names_the_way_out(monkeypatch: pytest.MonkeyPatch):
+    diarizer = ToneDiarizer()
+
+    def full(*_: Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(diarizer, "embed", full)
+    with pytest.raises(ConfigError, match="memory for 1 windows of 40 s at once. Lower the batch"):
+        diarize_waveform(diarizer, np.zeros(40 * 16000))
+
+
 def test_a_waveform_of_another_shape_is_refused():
     with pytest.raises(AudioError, match=r"shape \(2, 16000\).*\(sample, channel\)"):
         diarize_waveform(ToneDiarizer(), np.zeros((2, 16000)))
