@@ -1,0 +1,207 @@
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import diarize.checkpoint as checkpoint_module
+from diarize.checkpoint import (
+    initialize,
+    load_checkpoint,
+    packaged_models,
+    read_checkpoint,
+    save_checkpoint,
+)
+from diarize.config import load_config, to_dict
+from diarize.errors import CheckpointError
+from diarize.model import Diarizer, DiarizerConfig
+
+SIZES = [
+    "front_end.width=16",
+    "front_end.num_layers=1",
+    "front_end.num_heads=2",
+    "front_end.subsampling_channels=4",
+    "encoder.width=8",
+    "encoder.inner=8",
+    "encoder.num_layers=1",
+    "encoder.num_heads=2",
+]
+
+
+def make(*overrides: str) -> Diarizer:
+    """A model of a few thousand parameters, ready to infer."""
+    return Diarizer(load_config(DiarizerConfig, overrides=[*SIZES, *overrides])).eval()
+
+
+@pytest.fixture
+def diarizer() -> Diarizer:
+    model = make()
+    model.postprocess, model.inference = {"onset": 0.6}, {"window": 30.0}
+    return model
+
+
+def train_file(path: Path, diarizer: Diarizer) -> Path:
+    """A checkpoint as `diarize train` leaves it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {f"diarizer.{name}": tensor for name, tensor in diarizer.state_dict().items()}
+    values = {
+        "diarizer_config": to_dict(diarizer.config),
+        "postprocess": diarizer.postprocess,
+        "inference": diarizer.inference,
+    }
+    stored = {"state_dict": {**state, "voices.weight": torch.ones(3)}, "hyper_parameters": values}
+    torch.save(stored, path)
+    return path
+
+
+def assert_same(one: Diarizer, other: Diarizer, **tolerance: float) -> None:
+    batch = torch.randn(2, 16000), torch.tensor([16000, 9000])
+    with torch.no_grad():
+        torch.testing.assert_close(one(*batch)[0], other(*batch)[0], **tolerance)
+
+
+def test_a_model_comes_back_as_it_was(diarizer: Diarizer, tmp_path: Path) -> None:
+    folder = save_checkpoint(diarizer, tmp_path / "new" / "model", licence="CC-BY-4.0")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "model.safetensors"]
+    for loaded in (load_checkpoint(folder), Diarizer.from_pretrained(str(folder))):
+        assert_same(loaded, diarizer)
+        assert not loaded.training
+        assert loaded.config == diarizer.config
+        assert loaded.postprocess == {"onset": 0.6} and loaded.inference == {"window": 30.0}
+    assert read_checkpoint(folder).card == {"licence": "CC-BY-4.0"}
+
+
+def test_float16_halves_parameters_alone(diarizer: Diarizer, tmp_path: Path) -> None:
+    folder = save_checkpoint(diarizer, tmp_path, dtype=torch.float16)
+    stored = load_file(folder / "model.safetensors")
+    parameters = dict(diarizer.named_parameters())
+    assert {t.dtype for n, t in stored.items() if n in parameters} == {torch.float16}
+    assert stored["front_end.mel.filter_bank"].dtype == torch.float32
+    loaded = load_checkpoint(folder)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert_same(loaded, diarizer, atol=0.02, rtol=0.02)
+
+
+def test_a_packaged_model_is_found_by_name(
+    diarizer: Diarizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_module, "WEIGHTS", tmp_path)
+    save_checkpoint(diarizer, tmp_path / "default")
+    assert packaged_models() == ["default"]
+    assert_same(load_checkpoint(), diarizer)
+    with pytest.raises(CheckpointError, match="^defualt: is no .* packaged models are: default"):
+        load_checkpoint("defualt")
+
+
+def test_training_checkpoints_load(diarizer: Diarizer, tmp_path: Path) -> None:
+    path = train_file(tmp_path / "exp" / "first" / "checkpoints" / "last.ckpt", diarizer)
+    assert_same(load_checkpoint(path), diarizer)
+    assert_same(load_checkpoint(tmp_path / "exp" / "first"), diarizer)
+    best = make()
+    train_file(path.with_name("best.ckpt"), best)
+    loaded = load_checkpoint(tmp_path / "exp" / "first")
+    assert_same(loaded, best)
+    save_checkpoint(load_checkpoint(path), tmp_path / "native")
+    assert load_checkpoint(tmp_path / "native").postprocess == {"onset": 0.6}
+
+
+def test_every_misfit_is_named_at_once(diarizer: Diarizer, tmp_path: Path) -> None:
+    folder = save_checkpoint(diarizer, tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["head.output.bias"]
+    tensors["head.output.scale"] = torch.ones(4)
+    tensors["head.hidden.bias"] = torch.ones(5)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(folder)
+    assert f"{folder}: 3 tensors do not fit" in str(error.value)
+    assert "head.output.bias is missing" in str(error.value)
+    assert "head.output.scale is not in the model" in str(error.value)
+    assert "head.hidden.bias is (5,), but the model's is (8,)" in str(error.value)
+
+
+def test_settings_that_no_longer_exist_are_named(diarizer: Diarizer, tmp_path: Path) -> None:
+    folder = save_checkpoint(diarizer, tmp_path)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("pre_norm", "prenorm"))
+    with pytest.raises(CheckpointError, match="prenorm is not a setting .* mean pre_norm"):
+        load_checkpoint(folder)
+
+
+def test_what_is_no_checkpoint_is_refused(diarizer: Diarizer, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere: is no packaged model, file or folder"):
+        load_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="holds neither model.safetensors with config.yaml"):
+        load_checkpoint(tmp_path)
+    folder = save_checkpoint(diarizer, tmp_path / "model")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:1000])
+    with pytest.raises(CheckpointError, match="model.safetensors: cannot be read"):
+        load_checkpoint(folder)
+    (folder / "config.yaml").write_text("postprocess: {}")
+    with pytest.raises(CheckpointError, match="config.yaml: has no 'diarizer'"):
+        load_checkpoint(folder)
+    (folder / "config.yaml").write_text("a: b: c")
+    with pytest.raises(CheckpointError, match="config.yaml: is not YAML"):
+        load_checkpoint(folder)
+
+
+def test_broken_training_checkpoints_are_refused(diarizer: Diarizer, tmp_path: Path) -> None:
+    path = train_file(tmp_path / "a.ckpt", diarizer)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CheckpointError, match="a.ckpt: cannot be read .* Is the file whole?"):
+        load_checkpoint(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match="a.ckpt: has no 'hyper_parameters'"):
+        load_checkpoint(path)
+    path.write_bytes(pickle.dumps(print, protocol=2))
+    with pytest.raises(CheckpointError, match="a.ckpt: cannot be read"):
+        load_checkpoint(path)
+
+
+def test_a_failed_write_leaves_the_old_model(
+    diarizer: Diarizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_checkpoint(diarizer, tmp_path)
+
+    def fail(tensors: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint_module, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(make(), folder)
+    assert len(list(folder.iterdir())) == 2
+    assert_same(load_checkpoint(folder), diarizer)
+
+
+def test_a_model_starts_from_anothers_front_end(diarizer: Diarizer, tmp_path: Path) -> None:
+    folder = save_checkpoint(diarizer, tmp_path)
+    other = make("num_slots=6", "encoder.num_layers=2")
+    left = initialize(other, folder)
+    assert "head.output.weight" in left and "encoder.layers.1.query.weight" in left
+    assert not [name for name in left if name.startswith(("front_end.", "projection."))]
+    expected, found = diarizer.state_dict(), other.state_dict()
+    for name in set(found) - set(left):
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_a_front_end_of_another_size_is_no_start(diarizer: Diarizer, tmp_path: Path) -> None:
+    folder = save_checkpoint(diarizer, tmp_path)
+    other = make("front_end.width=20")
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(
+        CheckpointError, match=r"front end do not fit .* is \(16,\), but .* \(20,\)"
+    ):
+        initialize(other, folder)
+    for name, tensor in other.state_dict().items():
+        torch.testing.assert_close(tensor, before[name])
+
+
+def test_a_checkpoint_outlives_a_change_of_defaults(diarizer: Diarizer, tmp_path: Path) -> None:
+    stored = read_checkpoint(save_checkpoint(diarizer, tmp_path)).diarizer
+    config_class = type(diarizer.front_end.config)
+    names = {field.name for field in dataclasses.fields(config_class)}
+    assert set(stored["front_end"]) == {"_target_", *names}
