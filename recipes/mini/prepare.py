@@ -39,8 +39,11 @@ def main() -> int:
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
         both = speakers[one] & speakers[other]
         if both:
-            print(f"prepare.py: {len(both)} speakers are in both {one} and {other}, "
-                  f"such as {min(map(str, both))!r}. Remove them from one.", file=sys.stderr)  # fmt: skip
+            print(
+                f"prepare.py: {len(both)} speakers are in both {one} and {other}, such as "
+                f"{min(map(str, both))!r}. Remove them from one.",
+                file=sys.stderr,
+            )
             return 1
     args.output.mkdir(parents=True, exist_ok=True)
     split = len(rooms) * 4 // 5
