@@ -54,7 +54,7 @@ def build_manifest(
         session = Session(
             session_id,
             path,
-            duration=round(audio_info(path).duration, 6),
+            duration=round(audio_info(path).duration, 6) or None,
             rttm=rttm_path,
             uem=uem_path,
             num_speakers=speakers,

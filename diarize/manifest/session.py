@@ -123,20 +123,21 @@ class _Line:
         audio = self.path("audio", folder)
         if audio is None and not self.faults:
             self.fault("has no 'audio_filepath', but a session needs a recording. Add the key.")
-        offset = self.number("offset", least=0.0)
-        duration = self.number("duration", least=0.0)
+        offset = self.seconds("offset")
+        duration = self.seconds("duration")
         if duration == 0:
             self.fault("'duration' is 0, but a session lasts. Write null for all of the recording.")
-        given = [self.name("session_id"), self.name("uniq_id", keep=True)]
-        speaker, alias = self.name("speaker"), self.name("speaker_id", keep=True)
+        # NeMo's own names stay among the extra keys, since they are not written as such.
+        session_id, uniq_id = self.name("session_id"), self.name("uniq_id", keep=True)
+        speaker, speaker_id = self.name("speaker"), self.name("speaker_id", keep=True)
         session = Session(
-            given[0] or given[1] or (audio.stem if audio else ""),
+            session_id or uniq_id or (audio.stem if audio else ""),
             audio or folder,
             offset or 0.0,
             duration,
             self.path("rttm", folder),
             self.path("uem", folder),
-            alias if speaker is None else speaker,
+            speaker or speaker_id,
             self.count("num_speakers"),
             where=self.where,
             ctm=self.path("ctm", folder),
@@ -165,8 +166,8 @@ class _Line:
         self.fault(f"{key!r} is {_show(value)}, but it must be a name. Write it in quotes.")
         return None
 
-    def number(self, key: str, least: float) -> float | None:
-        """Seconds."""
+    def seconds(self, key: str) -> float | None:
+        """A time, finite and not negative."""
         value = self.values.pop(key, None)
         if value is None:
             return None
@@ -177,7 +178,7 @@ class _Line:
             )
         elif not -LONGEST < value < LONGEST:
             self.fault(f"{key!r} is {_show(value)}, but seconds are finite. Write null instead.")
-        elif value < least:
+        elif value < 0:
             self.fault(
                 f"{key!r} is {_show(value)} s, but it may not be negative. "
                 "Write 0, or null for all of the recording."
