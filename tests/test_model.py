@@ -8,8 +8,10 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from diarize.config import load_config
+from diarize.encoder.transformer import TransformerConfig
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
+from diarize.frontend.fastconformer import FastConformerConfig
 from diarize.losses import LossConfig, diarization_loss
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.turns import Turn
@@ -42,7 +44,16 @@ def test_sizes_are_what_their_files_say(root: Path) -> None:
     assert count(config_of(root, "tiny")) < 1_000_000
     assert count(config_of(root, "small")) <= 4_100_000  # 16 MiB in float32
     assert count(config_of(root, "base")) == PUBLISHED_PARAMETERS - UNUSED_PARAMETERS
-    assert count(DiarizerConfig()) == PUBLISHED_PARAMETERS - UNUSED_PARAMETERS
+
+
+def test_the_published_size_is_the_default(root: Path) -> None:
+    base = config_of(root, "base")
+    settings = [dict(node) for node in (base.front_end, base.encoder)]
+    for node in settings:
+        del node["_target_"]
+    assert load_config(FastConformerConfig, values=settings[0]) == FastConformerConfig()
+    assert load_config(TransformerConfig, values=settings[1]) == TransformerConfig()
+    assert (base.num_slots, base.head_dropout) == (4, 0.5)
 
 
 def test_logits_stand_on_the_grid(tiny: Diarizer) -> None:
@@ -110,7 +121,7 @@ def test_called_on_a_path_it_gives_turns(tiny: Diarizer, tmp_path: Path) -> None
 
 def test_one_batch_is_learned_by_heart(root: Path, a_session) -> None:
     diarizer = Diarizer(config_of(root, "tiny")).eval()  # without dropout
-    waveform, turns = a_session(2, 4.0)
+    waveform, turns = a_session(2, 3.0)
     num_samples = torch.tensor([waveform.size])
     num_frames = diarizer.grid.num_frames(waveform.size)
     activity = torch.zeros(1, num_frames, 4)

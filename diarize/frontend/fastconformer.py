@@ -233,9 +233,8 @@ class RelativeAttention(nn.Module):
         by_content = (query + self.content_bias.to(query.dtype)).transpose(1, 2)
         by_position = (query + self.position_bias.to(query.dtype)).transpose(1, 2)
         by_position = by_position * head_dim**-0.5
-        num_steps = hidden.shape[1]
+        num_steps, attended = hidden.shape[1], []
         block = QUERY_BLOCK if hidden.is_cpu else num_steps
-        attended = []
         for start in range(0, num_steps, block):
             end = min(start + block, num_steps)
             # Offsets end - 1, ..., start - (T - 1) are all that rows start ... end - 1 need.
@@ -243,6 +242,8 @@ class RelativeAttention(nn.Module):
             bias = _shift_rows(by_position[:, :, start:end] @ position[..., offset])
             if valid is not None:
                 bias = bias.masked_fill(~valid[:, None, None, :], MASKED)
+            if not bias.is_cpu:  # GPU kernels take a bias only with evenly spaced, aligned rows
+                bias = bias.contiguous()
             attended.append(
                 functional.scaled_dot_product_attention(
                     by_content[:, :, start:end],
