@@ -1,7 +1,8 @@
 """Every fenced block of the documentation does what it says.
 
 Blocks of python and of bash run, file by file and from top to bottom, in a
-scratch copy of the repository's root that also holds ``meeting.wav``. A block of set-up commands
+scratch copy of the repository's root that also holds a recording and its reference, ``meeting.wav``
+and ``meeting.rttm``. A block of set-up commands
 (`SET_UP`) is not run: these take minutes or a fresh machine. Each of its lines is held against the
 Makefile, setup.cfg and the recipes instead. Blocks of text show output or drawings.
 """
@@ -17,9 +18,11 @@ from typing import NamedTuple
 import pytest
 import soundfile
 
+from diarize.formats.rttm import read_rttm, write_rttm
+
 ROOT = Path(__file__).parents[1]
 SET_UP = ("git clone", "cd ", "make", "pip install", "apt-get install", "python3 -m venv")
-SET_UP += ("bash recipes/", "python recipes/")
+SET_UP += ("bash recipes/", "python recipes/", "recipes/")
 LANGUAGES = {"python", "bash", "text", "yaml", "json"}
 
 
@@ -85,12 +88,15 @@ def test_every_fence_names_a_known_language() -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that looks like the repository's root, can be written to, and has a recording."""
+    """A folder that looks like the repository's root, can be written to, and has a meeting."""
     for entry in ROOT.iterdir():
         if not entry.name.startswith(".") and entry.name not in ("exp", "demo", "build", "dist"):
             (tmp_path / entry.name).symlink_to(entry)
-    waveform, sample_rate = soundfile.read(ROOT / "recipes" / "demo" / "conversation.flac")
+    demo = ROOT / "recipes" / "demo"
+    waveform, sample_rate = soundfile.read(demo / "conversation.flac")
     soundfile.write(tmp_path / "meeting.wav", waveform, sample_rate)
+    (turns,) = read_rttm(demo / "conversation.rttm").values()
+    write_rttm(tmp_path / "meeting.rttm", {"meeting": turns})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -140,6 +146,8 @@ def test_set_up_command_names_what_exists(block: Block, command: str) -> None:
         assert set(asked) <= set(targets)
     elif words[0] in ("bash", "python"):
         assert (ROOT / words[1]).is_file()
+    elif words[0].startswith("recipes/"):
+        assert os.access(ROOT / words[0], os.X_OK)
     elif words[0] == "pip":
         setup_cfg = configparser.ConfigParser()
         setup_cfg.read(ROOT / "setup.cfg")
