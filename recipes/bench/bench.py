@@ -57,6 +57,8 @@ def main() -> int:
     unknown = set(args.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))} is not one of {', '.join(BENCHMARKS)}")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{os.cpu_count()} processors, load before {load} (an idle machine has 0)\n")
     print(f"| {'benchmark':32} | {'measured':>22} | {'wanted':>14} | met |")
     print(f"|{'-' * 34}|{'-' * 23}:|{'-' * 15}:|-----|")
     all_met = True
@@ -88,7 +90,7 @@ def infer_memory(folder: Path, model: str) -> Iterator[Row]:
     """Peak memory of three hours, in a process of its own."""
     audio = write_audio(folder / "three_hours.flac", 3 * 3600)
     command = ["infer", str(audio), "--model", model, "--output", str(folder), "--device", "cpu"]
-    process = diarize(command, stderr=subprocess.DEVNULL)
+    process = diarize(command)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("bench: diarize infer failed; run it by hand on a long file")
@@ -125,7 +127,7 @@ def data_wait(folder: Path, model: str) -> Iterator[Row]:
         "trainer.log_every=10",
     ]
     command = ["train", str(ROOT / "conf" / "small.yaml"), *settings, "--output", str(experiment)]
-    finish(diarize(command, stderr=subprocess.DEVNULL))
+    finish(diarize(command))
     with next(experiment.rglob("metrics.csv")).open(encoding="utf-8") as file:
         waits = [float(row["data_wait"]) for row in csv.DictReader(file) if row["data_wait"]]
     wait = sum(waits[1:]) / len(waits[1:])
@@ -153,7 +155,8 @@ def best_of_three(work: Callable[[], object]) -> float:
 def diarize(arguments: list[str], *python: str, **streams: object) -> subprocess.Popen:
     """A running ``diarize`` command whose results nobody reads."""
     command = [sys.executable, *python, "-m", "diarize", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, **streams)  # type: ignore[call-overload]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
+    return subprocess.Popen(command, **streams)  # type: ignore[call-overload]
 
 
 def finish(process: subprocess.Popen) -> None:
