@@ -1,8 +1,10 @@
 """Who may import whom: the table of docs/architecture.md, held against the code."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,6 +158,21 @@ def test_the_command_line_imports_inside_its_commands() -> None:
         and row_of(unit(found.name.removeprefix("diarize."))) not in light
     ]
     assert heavy == []
+
+
+def test_the_architecture_page_has_this_table() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\d) \| `([\w.]+)` \|", page, re.MULTILINE)
+    table = [(str(level), name) for level, units, _ in ROWS for name in units.split()]
+    assert listed == table
+
+
+def test_levels_0_and_1_are_typed_strictly() -> None:
+    pyproject = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    strict, *_ = pyproject["tool"]["mypy"]["overrides"]
+    names = {name.removeprefix("diarize.").removesuffix(".*") for name in strict["module"]}
+    wanted = {name for level, units, _ in ROWS if level <= 1 for name in units.split()}
+    assert names == wanted | {"diarize"}
 
 
 @pytest.mark.parametrize("verb", [["score", "--help"], ["check", "--help"], ["infer", "--help"]])
