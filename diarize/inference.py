@@ -47,7 +47,8 @@ class InferenceConfig:
     max_speakers: int = 20
     """Most speakers of a session longer than a window; the likest beyond it are joined."""
     min_similarity: float = 0.5
-    """Cosine of two voices from which they are one speaker, where windows share no speech."""
+    """Cosine from which two voices, seen from the mean voice, are one speaker where the windows
+    share no speech. Lower joins strangers, higher takes speakers apart."""
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     """Posteriors to turns."""
 

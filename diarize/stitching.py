@@ -41,12 +41,14 @@ class Window:
         posterior: (frame, slot).
         speaking: (frame, slot), where the posterior counts as speech.
         voices: (slot, embedding), embeddings summed over each slot's speech, mostly lone speech.
+        weight: (slot,), frames in each sum, possibly fractions of one.
     """
 
     start: int
     posterior: Array
     speaking: NDArray[np.bool_]
     voices: Array
+    weight: Array
 
     @property
     def end(self) -> int:
@@ -68,7 +70,8 @@ def listen(start: int, posterior: Array, embedding: Array, speech: float = SPEEC
     speaking = posterior >= speech
     alone = speaking.sum(axis=1, keepdims=True) == 1
     weight = speaking * np.where(alone, 1.0, CROWDED_WEIGHT).astype(np.float32)
-    return Window(start, posterior, speaking, weight.T @ embedding)  # (T, S), (T, D) -> (S, D)
+    voices = weight.T @ embedding  # (T, S), (T, D) -> (S, D)
+    return Window(start, posterior, speaking, voices, weight.sum(axis=0))
 
 
 def plan_windows(num_frames: int, window: int, overlap: int) -> list[tuple[int, int]]:
@@ -103,7 +106,8 @@ def stitch(
         windows: by start, without gaps; the same number of slots in each.
         max_speakers: beyond so many, the most similar are joined regardless of similarity,
             unless they were heard in one window together.
-        min_similarity: cosine from which two voices are one speaker, -1 to 1.
+        min_similarity: cosine from which two voices are one speaker, -1 to 1, seen from the
+            mean voice.
         speech: posterior from which a speaker has arrived.
 
     Returns:
@@ -112,8 +116,10 @@ def stitch(
     """
     if len(windows) == 1:
         return windows[0].posterior
-    tracks = _link(windows)
-    speaker_of_track = _recognise(windows, tracks, max_speakers, min_similarity)
+    center = _center(windows)
+    tracks = _link(windows, center)
+    speakers = _Speakers(windows, tracks, center)
+    speaker_of_track = _recognise(speakers, max_speakers, min_similarity)
     num_slots = windows[0].posterior.shape[1]
     num_columns = max(int(speaker_of_track.max(initial=-1)) + 1, num_slots)
     whole = np.zeros((windows[-1].end, num_columns), dtype=np.float32)
@@ -132,14 +138,27 @@ def stitch(
     return whole[:, arrival_order((whole >= speech).astype(np.float32))]
 
 
-def _link(windows: Sequence[Window]) -> NDArray[np.int64]:
+def _center(windows: Sequence[Window]) -> Array:
+    """(D,), the mean voice, seen from which voices point apart; 0 where nobody meets another.
+
+    Embeddings have much in common besides the voice. What voices do not have in common shows
+    where several speak in one window; a monologue must not be taken apart by its own spread.
+    """
+    met = [w for w in windows if np.count_nonzero(w.weight >= 1.0) > 1]
+    voices = [w.voices[w.weight >= 1.0] / w.weight[w.weight >= 1.0, None] for w in met]
+    if not voices:
+        return np.zeros(windows[0].voices.shape[1], dtype=np.float32)
+    return np.asarray(np.concatenate(voices).mean(axis=0), dtype=np.float32)
+
+
+def _link(windows: Sequence[Window], center: Array) -> NDArray[np.int64]:
     """(window, slot) -> track, -1 where a slot never speaks: neighbours that agree, chained."""
     tracks = np.full((len(windows), windows[0].posterior.shape[1]), -1, dtype=np.int64)
     count = 0
     for index, window in enumerate(windows):
         speaking = window.speaking.any(axis=0)
         if index:
-            earlier, later = _agree(windows[index - 1], window)
+            earlier, later = _agree(windows[index - 1], window, center)
             tracks[index, later] = tracks[index - 1, earlier]
         new = speaking & (tracks[index] < 0)
         tracks[index, new] = count + np.arange(np.count_nonzero(new))
@@ -147,14 +166,16 @@ def _link(windows: Sequence[Window]) -> NDArray[np.int64]:
     return tracks
 
 
-def _agree(earlier: Window, later: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _agree(
+    earlier: Window, later: Window, center: Array
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Slots of two neighbours that speak alike in the stretch they share, one to one."""
     shared = max(earlier.end - later.start, 0)
     before = earlier.speaking[len(earlier.speaking) - shared :].astype(np.int64)
     after = later.speaking[:shared].astype(np.int64)
     common = before.T @ after  # (T, S), (T, S) -> (S, S)
     # Where two slots speak in the very same frames, their voices decide.
-    fit = common + _cosine(earlier.voices, later.voices)
+    fit = common + _cosine(_seen_from(center, earlier), _seen_from(center, later))
     rows, columns = linear_sum_assignment(fit, maximize=True)
     common = common[rows, columns]
     total = before.sum(axis=0)[rows] + after.sum(axis=0)[columns]
@@ -163,13 +184,9 @@ def _agree(earlier: Window, later: Window) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _recognise(
-    windows: Sequence[Window],
-    tracks: NDArray[np.int64],
-    max_speakers: int,
-    min_similarity: float,
+    speakers: "_Speakers", max_speakers: int, min_similarity: float
 ) -> NDArray[np.int64]:
     """(track,) -> speaker: tracks of one voice joined, the most similar pair first."""
-    speakers = _Speakers(windows, tracks)
     everybody = np.ones(len(speakers.spoken), dtype=bool)
     while speakers.join(everybody, min_similarity):
         pass
@@ -185,14 +202,14 @@ class _Speakers:
 
     Attributes:
         spoken: (track,), frames of speech.
-        voice: (track, embedding), summed.
+        voice: (track, embedding), summed, seen from the center.
         heard: (track, window), whether it speaks there.
         alive: (track,), False for those that were joined to another.
         owner: (track,), the one that it was joined to.
         similarity: (track, track), cosine; -inf for those that may not be joined.
     """
 
-    def __init__(self, windows: Sequence[Window], tracks: NDArray[np.int64]) -> None:
+    def __init__(self, windows: Sequence[Window], tracks: NDArray[np.int64], center: Array) -> None:
         count = int(tracks.max(initial=-1)) + 1
         self.spoken = np.zeros(count, dtype=np.int64)
         self.voice = np.zeros((count, windows[0].voices.shape[1]), dtype=np.float32)
@@ -200,7 +217,7 @@ class _Speakers:
         for index, (window, row) in enumerate(zip(windows, tracks, strict=True)):
             present = row >= 0
             self.spoken[row[present]] += window.speaking[:, present].sum(axis=0)
-            self.voice[row[present]] += window.voices[present]
+            self.voice[row[present]] += _seen_from(center, window)[present]
             self.heard[row[present], index] = 1.0
         self.alive = np.ones(count, dtype=bool)
         self.owner = np.arange(count)
@@ -227,6 +244,11 @@ class _Speakers:
         self.similarity[other] = self.similarity[:, other] = -np.inf
         self.similarity[one] = self.similarity[:, one] = row
         return True
+
+
+def _seen_from(center: Array, window: Window) -> Array:
+    """(slot, embedding), summed voices less the center."""
+    return window.voices - window.weight[:, None] * center
 
 
 def _cosine(one: Array, other: Array) -> Array:

@@ -129,6 +129,22 @@ def test_the_shared_stretch_fades_from_one_window_to_the_next() -> None:
     np.testing.assert_allclose(result[:, 0], expected, rtol=1e-6)
 
 
+def test_voices_are_told_apart_by_what_they_do_not_have_in_common() -> None:
+    truth = drawn("##..##..####", "..##......##", "....##......")
+    voices = 100.0 + np.eye(3, 8)  # raw cosines exceed 0.9999
+    windows = [oracle(truth, s, e, voices) for s, e in [(0, 24), (24, 48)]]
+    assert np.array_equal(stitch(windows, 20, 0.5), padded(by_arrival(truth)))
+
+
+def test_a_monologue_is_not_taken_apart_by_its_own_spread() -> None:
+    truth = drawn("######..####..####")
+    rng = np.random.default_rng(0)
+    spans = [(0, 24), (24, 48), (48, 72)]
+    voices = [10.0 + rng.standard_normal((1, 8)) for _ in spans]
+    windows = [oracle(truth, s, e, v) for (s, e), v in zip(spans, voices, strict=True)]
+    assert np.array_equal(stitch(windows, 20, 0.5), padded(truth))
+
+
 def test_windows_that_share_nothing_are_joined_by_voice_alone() -> None:
     truth = drawn("##..##..####", "..##......##", "....##......")
     voices = np.eye(3, 8)
@@ -153,8 +169,9 @@ def test_a_silent_session_stays_silent() -> None:
 def test_a_voice_is_lone_speech_wherever_there_is_any() -> None:
     posterior = np.array([[0.9, 0.0], [0.9, 0.9], [0.2, 0.9], [0.0, 0.4]], np.float32)
     embedding = np.array([[1, 0], [1, 1], [0, 2], [50, 50]], np.float32)
-    voices = listen(0, posterior, embedding).voices
-    np.testing.assert_allclose(voices, [[1.01, 0.01], [0.01, 2.01]], rtol=1e-6)
+    window = listen(0, posterior, embedding)
+    np.testing.assert_allclose(window.voices, [[1.01, 0.01], [0.01, 2.01]], rtol=1e-6)
+    np.testing.assert_allclose(window.weight, [1.01, 1.01], rtol=1e-6)
 
 
 @given(
