@@ -130,7 +130,7 @@ def test_the_shared_stretch_fades_from_one_window_to_the_next() -> None:
 
 
 def test_voices_are_told_apart_by_what_they_do_not_have_in_common() -> None:
-    truth = drawn("##..##..####", "..##......##", "....##......")
+    truth = drawn("##....####..", "..##......##", "....##......")
     voices = 100.0 + np.eye(3, 8)  # raw cosines exceed 0.9999
     windows = [oracle(truth, s, e, voices) for s, e in [(0, 24), (24, 48)]]
     assert np.array_equal(stitch(windows, 20, 0.5), padded(by_arrival(truth)))
