@@ -13,9 +13,10 @@ install: $(INSTALLED)  ## .venv with the package, editable, and all its extras (
 
 # A stamp rather than the folder: it is written last, so a broken installation is repeated.
 $(INSTALLED): setup.cfg pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV), once: some minutes, most of them for torch." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@touch $@
 
 format: install  ## rewrite the code: order of imports, line breaks, what ruff can mend
 	$(BIN)/ruff check --fix
