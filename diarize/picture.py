@@ -97,20 +97,25 @@ def match_speakers(turns: Sequence[Turn], reference: Sequence[Turn]) -> dict[str
     names = sorted({turn.speaker for turn in turns})
     truths = sorted({turn.speaker for turn in reference})
     common = np.zeros((len(truths), len(names)))
+    starts = np.array([turn.start for turn in turns])
+    ends = np.array([turn.end for turn in turns])
+    column = np.array([names.index(turn.speaker) for turn in turns], dtype=np.int64)
     for truth in reference:
-        for turn in turns:
-            time = min(truth.end, turn.end) - max(truth.start, turn.start)
-            common[truths.index(truth.speaker), names.index(turn.speaker)] += max(time, 0.0)
+        shared = np.maximum(np.minimum(ends, truth.end) - np.maximum(starts, truth.start), 0.0)
+        common[truths.index(truth.speaker)] += np.bincount(column, shared, len(names))
     rows, columns = linear_sum_assignment(common, maximize=True)
     pairs = zip(rows, columns, strict=True)
     return {truths[row]: names[column] for row, column in pairs if common[row, column] > 0}
 
 
 def _write_minutes(axes: "Axes", span: Segment) -> None:
-    """Times as m:ss where there are minutes."""
-    from matplotlib.ticker import FuncFormatter
+    """Times as m:ss where there are minutes, at most a dozen of them."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
     if span.end >= 120:
+        steps = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+        step = next((step for step in steps if span.duration <= 12 * step), 7200)
+        axes.xaxis.set_major_locator(MultipleLocator(step))
         axes.xaxis.set_major_formatter(
             FuncFormatter(lambda x, _: f"{int(x) // 60}:{int(x) % 60:02d}")
         )
