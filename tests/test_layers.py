@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "diarize"
 
 LEVEL_0: set[str] = set()
 LEVEL_1 = {"numpy", "omegaconf", "scipy", "soundfile", "soxr", "tqdm"}
-LEVEL_2 = LEVEL_1 | {"torch"}
+LEVEL_2 = LEVEL_1 | {"torch", "torchaudio"}
 LEVEL_3 = LEVEL_2 | {"safetensors"}
 
 # A module imports from rows above its own, and from packages of its row. Two rows may stand on one

@@ -5,11 +5,10 @@ B batch, N samples, F feature frames, M mel bins.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torchaudio.functional import melscale_fbanks
 
 from diarize.errors import ConfigError
 
@@ -76,9 +75,13 @@ class LogMel(nn.Module):
                 f"num_fft, {config.num_fft}. Raise num_fft."
             )
         self.config = config
-        filter_bank = mel_filter_bank(config.sample_rate, config.num_fft, config.num_mels)
+        # Triangles of equal area on Slaney's scale (Auditory Toolbox, Technical Report 1998-010).
+        filter_bank = melscale_fbanks(
+            config.num_fft // 2 + 1, 0.0, config.sample_rate / 2, config.num_mels,
+            config.sample_rate, norm="slaney", mel_scale="slaney",
+        )  # fmt: skip
         self.register_buffer("window", torch.hann_window(config.window_samples, periodic=False))
-        self.register_buffer("filter_bank", torch.tensor(filter_bank))  # (M, num_fft / 2 + 1)
+        self.register_buffer("filter_bank", filter_bank.T.contiguous())  # (M, num_fft / 2 + 1)
 
     def forward(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """Features of a batch.
@@ -130,28 +133,6 @@ class LogMel(nn.Module):
         spectrum = spectrum[..., :num_frames].transpose(1, 2)  # (B, F, bins)
         power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
         return torch.log(power @ self.filter_bank.T + LOG_FLOOR)
-
-
-def mel_filter_bank(sample_rate: int, num_fft: int, num_mels: int) -> NDArray[np.float32]:
-    """Triangles of equal area, evenly spaced on Slaney's mel scale up to half the sample rate.
-
-    The scale is linear up to 1 kHz, 15 mel of 66.7 Hz, and then logarithmic, 27 mel to a factor
-    of 6.4 (Slaney, "Auditory Toolbox", Interval Technical Report 1998-010).
-
-    Returns:
-        Weights (M, num_fft / 2 + 1) of the power spectrum's bins.
-    """
-    highest = 15.0 + 27.0 * np.log(sample_rate / 2 / 1000.0) / np.log(6.4)
-    mels = np.linspace(0.0, highest, num_mels + 2)
-    edges = np.where(
-        mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp(np.log(6.4) / 27.0 * (mels - 15.0))
-    )
-    bins = np.linspace(0.0, sample_rate / 2, num_fft // 2 + 1)
-    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
-    triangles *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
-    return triangles
 
 
 def _normalized(mel: Tensor, valid: Tensor, num_frames: Tensor) -> Tensor:
