@@ -201,6 +201,33 @@ def test_check_lists_every_fault_and_exits_1(tmp_path: Path, capsys: pytest.Capt
     assert captured.err == "diarize check: 3 faults in 1 manifest.\n"
 
 
+def test_check_tells_what_is_worth_knowing_without_failing(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    soundfile.write(tmp_path / "stereo.wav", np.zeros((8000, 2), np.float32), 8000)
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"audio_filepath": "stereo.wav"}\n')
+    assert main(["check", str(manifest)]) == 0
+    rate, channels = capsys.readouterr().out.splitlines()
+    assert rate.startswith(f"{manifest}:1: note: ") and "8000 Hz" in rate
+    assert channels.startswith(f"{manifest}:1: note: ") and "2 channels" in channels
+
+
+def test_windows_of_one_session_are_scored_together(
+    tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture
+):
+    rttm(tmp_path / "talk.rttm", talk=TALK)
+    line = {"audio_filepath": str(audio), "rttm_filepath": "talk.rttm", "session_id": "talk"}
+    windows = [{**line, "offset": 0.0, "duration": 1.5}, {**line, "offset": 1.5, "duration": 1.7}]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(window) + "\n" for window in windows))
+    assert main(["score", str(manifest), str(tmp_path / "talk.rttm"), "--json"]) == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    assert main(["score", str(tmp_path / "talk.rttm"), str(tmp_path / "talk.rttm"), "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)["total"]
+    assert total["der"] == 0.0 and total["scored"] == pytest.approx(whole["scored"])
+
+
 # ---- infer
 
 

@@ -10,7 +10,8 @@ def add_check(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "check",
         help="list every fault of manifests, their audio headers, RTTM and UEM",
         description="List every fault of manifests, of the audio headers, RTTM and UEM files "
-        "they name, one per line as 'path:line: what'. Exit 1 if there is any.",
+        "they name, one per line as 'path:line: what', then notes on what is worth knowing. "
+        "Exit 1 if there is any fault.",
     )
     parser.add_argument("manifests", metavar="MANIFEST", nargs="+", help="JSON Lines")
     parser.set_defaults(run=run_check)
@@ -18,12 +19,13 @@ def add_check(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Faults on standard output, their number on standard error."""
+    """Faults and notes on standard output, the number of faults on standard error."""
     from diarize.manifest import check_manifest
 
-    faults = [fault for path in args.manifests for fault in check_manifest(path)]
-    for fault in faults:
-        print(fault)
+    notes: list[str] = []
+    faults = [fault for path in args.manifests for fault in check_manifest(path, notes)]
+    for line in faults + notes:
+        print(line)
     where = _count(len(args.manifests), "manifest")
     print(f"diarize check: {_count(len(faults), 'fault')} in {where}.", file=sys.stderr)
     return 1 if faults else 0

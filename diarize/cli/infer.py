@@ -70,8 +70,10 @@ def run_infer(args: argparse.Namespace) -> int:
     """Diarize every session; failures last."""
     sessions = _sessions(args)
     from diarize.inference import Failure, choose_device, diarize_sessions
+    from diarize.memory import keep_freed_memory
     from diarize.model import Diarizer
 
+    keep_freed_memory()
     diarizer = Diarizer.from_pretrained(args.model).to(choose_device(args.device))
     config = _config(args, diarizer)
     by_id = {session.session_id: session for session in sessions}

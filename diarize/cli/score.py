@@ -68,7 +68,10 @@ def _turns(place: str, references: Iterable[str] = ()) -> dict[str, list[Turn]]:
     from diarize.manifest import read_manifest, reference_turns
 
     if place.endswith(MANIFESTS):
-        return {s.session_id: reference_turns(s) for s in read_manifest(place)}
+        whole: dict[str, list[Turn]] = {}
+        for session in read_manifest(place):  # several lines may be windows of one session
+            whole.setdefault(session.session_id, []).extend(reference_turns(session))
+        return whole
     found = _gather(Path("/dev/stdin" if place == "-" else place), ".rttm", read_rttm)
     # One answer without turns to one question: nobody speaks, whatever the file is called.
     names = list(references)
@@ -86,7 +89,12 @@ def _regions(
         return {**_gather(uem, ".uem", read_uem)}
     if not reference.endswith(MANIFESTS):
         return None
-    known = {s.session_id: scored_regions(s) for s in read_manifest(reference)}
+    known: dict[str, list[Segment] | None] = {}
+    for session in read_manifest(reference):
+        regions = scored_regions(session)
+        earlier = known.get(session.session_id, [])
+        whole = None if earlier is None or regions is None else [*earlier, *regions]
+        known[session.session_id] = whole
     return {**dict.fromkeys(hypotheses), **known}
 
 
