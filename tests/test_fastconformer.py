@@ -142,3 +142,12 @@ def test_bfloat16_autocast_gives_nearly_the_same() -> None:
 def test_impossible_settings_are_refused(setting: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny(**setting)
+
+
+def test_frames_differ_before_training() -> None:
+    """Else training from scratch stays where every frame looks alike."""
+    torch.manual_seed(0)
+    front_end = FastConformer(FastConformerConfig(width=64, num_layers=6, subsampling_channels=16))
+    with torch.inference_mode():
+        embedding, _ = front_end.eval()(torch.randn(1, 48000), torch.tensor([48000]))
+    assert embedding[0].var(0).mean() > 0.2 * embedding[0].square().mean()
