@@ -33,11 +33,12 @@ test: install  ## the whole suite, under five minutes
 smoke: install  ## the whole way in two minutes: simulate, check, train 20 steps, infer, score
 	rm -rf exp/smoke
 	$(BIN)/diarize simulate recipes/demo/utterances.jsonl --config 'num_speakers=[0,1,1]' \
-		--num-sessions 4 --output exp/smoke/sessions
+		--config duration=15 --num-sessions 4 --output exp/smoke/sessions
 	$(BIN)/diarize check exp/smoke/sessions/manifest.jsonl
 	$(BIN)/diarize train conf/tiny.yaml data.utterances=recipes/demo/utterances.jsonl \
-		'data.simulation.num_speakers=[0,1,1]' data.validation=exp/smoke/sessions/manifest.jsonl \
-		trainer.max_steps=20 trainer.validate_every=10 --output exp/smoke/model
+		'data.simulation.num_speakers=[0,1,1]' data.simulation.duration=15 data.batch_size=4 \
+		data.validation=exp/smoke/sessions/manifest.jsonl trainer.validate_every=20 \
+		trainer.max_steps=20 trainer.log_every=5 --output exp/smoke/model
 	$(BIN)/diarize infer --manifest exp/smoke/sessions/manifest.jsonl --model exp/smoke/model \
 		--output exp/smoke/sys
 	$(BIN)/diarize score exp/smoke/sessions/manifest.jsonl exp/smoke/sys
