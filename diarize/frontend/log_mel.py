@@ -76,12 +76,13 @@ class LogMel(nn.Module):
             )
         self.config = config
         # Triangles of equal area on Slaney's scale (Auditory Toolbox, Technical Report 1998-010).
-        filter_bank = melscale_fbanks(
-            config.num_fft // 2 + 1, 0.0, config.sample_rate / 2, config.num_mels,
-            config.sample_rate, norm="slaney", mel_scale="slaney",
-        )  # fmt: skip
+        with torch.device("cpu"):  # torchaudio looks at the values, which "meta" has none of
+            filter_bank = melscale_fbanks(
+                config.num_fft // 2 + 1, 0.0, config.sample_rate / 2, config.num_mels,
+                config.sample_rate, norm="slaney", mel_scale="slaney",
+            ).T.numpy()  # fmt: skip
         self.register_buffer("window", torch.hann_window(config.window_samples, periodic=False))
-        self.register_buffer("filter_bank", filter_bank.T.contiguous())  # (M, num_fft / 2 + 1)
+        self.register_buffer("filter_bank", torch.tensor(filter_bank))  # (M, num_fft / 2 + 1)
 
     def forward(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """Features of a batch.
