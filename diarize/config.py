@@ -76,6 +76,30 @@ def save_config(config: Any, path: str | Path) -> None:
         OmegaConf.save(OmegaConf.create(to_dict(config)), unfinished)
 
 
+def check_least(config: Any, **least: float) -> None:
+    """See that settings are at least so much; null is no number and passes.
+
+    Raises:
+        ConfigError: for the first that is less, or not a number.
+    """
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and not value >= bound:
+            raise ConfigError(f"{name} is {value:g}, but it is at least {bound:g}. Raise it.")
+
+
+def check_shares(config: Any, *names: str) -> None:
+    """See that settings that say how often are from 0 to 1.
+
+    Raises:
+        ConfigError: for the first that is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name} is {value:g}, but a share is from 0 to 1. Change it.")
+
+
 def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
     """Build the component that a ``_target_`` node names.
 

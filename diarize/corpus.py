@@ -6,17 +6,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from diarize.audio import SAMPLE_RATE, read_audio
+from diarize.audio import SAMPLE_RATE, TOLERANCE, read_audio
 from diarize.errors import ManifestError
+from diarize.files import replacing
 from diarize.manifest import Session, read_manifest
+from diarize.progress import progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """Decoded recordings end to end, and where each utterance lies in them.
 
@@ -24,8 +26,8 @@ class Corpus:
         samples: (sample,) int16 at 16 kHz, memory-mapped.
         start: (utterance,) first sample of each.
         length: (utterance,) samples of each.
-        voice: (utterance,) index into ``speakers``; all zeros for noise.
-        speakers: labels, sorted.
+        voice: (utterance,) index into ``speakers``.
+        speakers: labels, sorted; "" for lines without one.
     """
 
     samples: NDArray[np.int16]
@@ -34,11 +36,21 @@ class Corpus:
     voice: NDArray[np.int64]
     speakers: tuple[str, ...]
 
-    def utterance(self, index: int, start: int = 0, length: int | None = None) -> NDArray[np.float32]:
+    def utterance(
+        self, index: int, start: int = 0, length: int | None = None
+    ) -> NDArray[np.float32]:
         """Samples of one utterance, or of a part of it, as (sample,) float32 in [-1, 1]."""
-        end = int(self.length[index]) if length is None else start + length
         first = int(self.start[index])
+        end = int(self.length[index]) if length is None else start + length
         return self.samples[first + start : first + end].astype(np.float32) / np.float32(32768)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name of who says how much in which order, to tell corpora apart."""
+        digest = hashlib.sha256(json.dumps(self.speakers).encode())
+        for column in (self.start, self.length, self.voice):
+            digest.update(column.tobytes())
+        return digest.hexdigest()[:12]
 
     @classmethod
     def from_manifest(
@@ -46,17 +58,23 @@ class Corpus:
     ) -> "Corpus":
         """Decode a manifest of utterances, or map what an earlier call decoded.
 
+        The decoded samples are kept until a recording, or where an utterance lies in it, changes.
+
         Args:
             path: manifest; each line a stretch of a recording, with ``speaker`` if spoken.
             cache: folder for the decoded samples; by default ``$XDG_CACHE_HOME/diarize``.
             spoken: whether each line must name its speaker.
 
         Raises:
-            ManifestError: for an empty manifest or a line without a speaker.
+            ManifestError: for an empty manifest, a line without a speaker, or one whose audio is
+                too short.
+            AudioError: if a recording cannot be read.
         """
         sessions = read_manifest(path)
         if not sessions:
-            raise ManifestError(f"{path}: has no lines, but a corpus needs at least one.")
+            raise ManifestError(
+                f"{path}: has 0 lines, but a corpus needs at least 1. Write a line per utterance."
+            )
         for session in sessions:
             if spoken and session.speaker is None:
                 raise ManifestError(
@@ -69,11 +87,23 @@ class Corpus:
         voice = np.array([index[s.speaker or ""] for s in sessions], dtype=np.int64)
         return cls(samples, start, length, voice, speakers)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process maps the same file: hours of speech are not sent through a pipe.
+        state = dict(vars(self))
+        if isinstance(self.samples, np.memmap):
+            state["samples"] = Path(str(self.samples.filename))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["samples"], Path):
+            state = state | {"samples": _mapped(state["samples"])}
+        vars(self).update(state)
+
 
 def _cache_folder(cache: str | Path | None) -> Path:
     if cache is not None:
         return Path(cache)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "diarize"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diarize"
 
 
 def _decoded(
@@ -82,54 +112,65 @@ def _decoded(
     """All utterances end to end, from the cache where the same files were decoded before."""
     key = [(str(s.audio.resolve()), _stamp(s.audio), s.offset, s.duration) for s in sessions]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    samples_path, spans_path = folder / f"{name}.samples.npy", folder / f"{name}.spans.npy"
-    if not spans_path.exists():
+    samples_path, spans_path = folder / f"{name}.int16", folder / f"{name}.spans.npy"
+    if not (spans_path.exists() and samples_path.exists()):
         folder.mkdir(parents=True, exist_ok=True)
         _decode(sessions, samples_path, spans_path)
-    spans = np.load(spans_path)
-    return np.load(samples_path, mmap_mode="r"), spans[0], spans[1]
+    start, length = np.load(spans_path)
+    return _mapped(samples_path), start, length
 
 
-def _stamp(audio: Path) -> tuple[int, int]:
+def _mapped(path: Path) -> NDArray[np.int16]:
+    return np.memmap(path, dtype=np.int16, mode="r")
+
+
+def _stamp(audio: Path) -> tuple[int, int] | None:
+    """Size and time of change; None for a file that reading will report as missing."""
     try:
-        stat = audio.stat()
+        status = audio.stat()
     except OSError:
-        return (0, 0)
-    return (stat.st_size, stat.st_mtime_ns)
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _decode(sessions: Sequence[Session], samples_path: Path, spans_path: Path) -> None:
-    """Decode each recording once; the spans are renamed last and so vouch for the samples."""
+    """Decode each recording once; the spans are written last and so vouch for the samples."""
     by_audio: dict[Path, list[int]] = {}
     for number, session in enumerate(sessions):
         by_audio.setdefault(session.audio, []).append(number)
-    pieces: list[NDArray[np.int16]] = []
-    start = np.zeros(len(sessions), dtype=np.int64)
-    length = np.zeros(len(sessions), dtype=np.int64)
+    spans = np.zeros((2, len(sessions)), dtype=np.int64)  # start, length
     total = 0
-    for audio, numbers in tqdm(by_audio.items(), desc="decoding speech", disable=None):
-        waveform = read_audio(audio)
-        for number in numbers:
-            session = sessions[number]
-            first = round(session.offset * SAMPLE_RATE)
-            wanted = waveform[first:]
-            if session.duration is not None:
-                wanted = wanted[: round(session.duration * SAMPLE_RATE)]
-            if wanted.size == 0:
-                raise ManifestError(
-                    f"{session.where}: starts at {session.offset:.2f} s, but its audio lasts "
-                    f"{waveform.size / SAMPLE_RATE:.2f} s. Correct 'offset'."
-                )
-            piece = np.clip(np.round(wanted * 32768), -32768, 32767).astype(np.int16)
-            start[number], length[number] = total, piece.size
-            pieces.append(piece)
-            total += piece.size
-    _save(samples_path, np.concatenate(pieces))
-    _save(spans_path, np.stack([start, length]))
+    with (
+        replacing(samples_path) as beside,
+        beside.open("wb") as file,
+        progress(len(by_audio), "recordings decoded") as done,
+    ):
+        for audio, numbers in by_audio.items():
+            waveform = read_audio(audio)
+            for number in numbers:
+                piece = _part(waveform, sessions[number])
+                file.write(piece.tobytes())
+                spans[:, number] = total, piece.size
+                total += piece.size
+            done(1)
+    with replacing(spans_path) as beside, beside.open("wb") as file:
+        np.save(file, spans)
 
 
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
+def _part(waveform: NDArray[np.float32], session: Session) -> NDArray[np.int16]:
+    """The samples of one line of its decoded recording."""
+    lasts = waveform.size / SAMPLE_RATE
+    if session.offset >= lasts:
+        raise ManifestError(
+            f"{session.where}: starts at {session.offset:.2f} s, but its audio lasts "
+            f"{lasts:.2f} s. Correct 'offset'."
+        )
+    if session.duration is not None and session.end > lasts + TOLERANCE:
+        raise ManifestError(
+            f"{session.where}: ends at {session.end:.2f} s, but its audio lasts {lasts:.2f} s. "
+            "Shorten 'duration' or re-encode the file."
+        )
+    part = waveform[round(session.offset * SAMPLE_RATE) :]
+    if session.duration is not None:
+        part = part[: max(round(session.duration * SAMPLE_RATE), 1)]
+    return np.clip(np.round(part * 32768), -32768, 32767).astype(np.int16)

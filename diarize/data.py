@@ -5,6 +5,8 @@ B batch, T frames, S slots, N samples.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +18,8 @@ from diarize.activity import from_turns
 from diarize.audio import SAMPLE_RATE, audio_info, read_audio
 from diarize.errors import ManifestError
 from diarize.frames import FrameGrid
-from diarize.manifest import Session, reference_turns
-from diarize.turns import Turn, clip, shift
+from diarize.manifest import Session, reference_turns, scored_regions
+from diarize.turns import Segment, Turn, clip, shift
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Example:
         session_id: what it was cut from.
         waveform: (sample,) float32 at 16 kHz.
         turns: who speaks when, seconds from the first sample of the window.
+        regions: what is scored, likewise; None is the union of both extents.
     """
 
     session_id: str
     waveform: NDArray[np.float32]
     turns: list[Turn]
+    regions: list[Segment] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,10 @@ class Batch:
         num_frames: (B,) frames before padding.
         voice: (B, T) index of the training speaker who talks alone, -1 elsewhere.
         turns: per example, seconds from its first sample.
+        regions: per example, what is scored, likewise; None is the union of both extents.
         session_ids: per example.
-        dropped_speakers: speakers beyond the slots, whose speech is no target, summed.
+        num_speakers: speakers heard, summed over the examples.
+        dropped_speakers: those of them beyond the slots, whose speech is no target.
     """
 
     waveform: Tensor
@@ -56,22 +62,24 @@ class Batch:
     num_frames: Tensor
     voice: Tensor
     turns: list[list[Turn]]
+    regions: list[list[Segment] | None]
     session_ids: list[str]
+    num_speakers: int
     dropped_speakers: int
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on a device."""
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, as loaders ask for before a copy to a GPU."""
-        pinned = {n: v.pin_memory() for n, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **pinned)
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -95,18 +103,20 @@ class Collate:
         waveform = torch.zeros(len(examples), max(num_samples))
         activity = torch.zeros(len(examples), max(num_frames), self.num_slots)
         voice = torch.full((len(examples), max(num_frames)), -1)
-        dropped = 0
+        heard = dropped = 0
         for row, example in enumerate(examples):
             waveform[row, : num_samples[row]] = torch.from_numpy(example.waveform)
             frames = num_frames[row]
-            truth = from_turns(example.turns, self.grid, frames, self.num_slots)
-            activity[row, :frames] = torch.from_numpy(truth.matrix)
-            dropped += len(truth.dropped)
+            # All speakers first: who is beyond the slots still talks into the others' speech.
+            most = max(self.num_slots, len({turn.speaker for turn in example.turns}))
+            truth = from_turns(example.turns, self.grid, frames, most)
+            activity[row, :frames] = torch.from_numpy(truth.matrix[:, : self.num_slots])
+            heard += len(truth.speakers)
+            dropped += max(len(truth.speakers) - self.num_slots, 0)
             if self.voices is not None:
                 alone = truth.matrix.sum(axis=1) == 1
                 classes = np.array([self.voices.get(s, -1) for s in truth.speakers] + [-1])
                 column = np.where(alone, truth.matrix.argmax(axis=1), -1)
-                column = np.minimum(column, len(truth.speakers))
                 voice[row, :frames] = torch.from_numpy(classes[column])
         return Batch(
             waveform,
@@ -115,9 +125,36 @@ class Collate:
             torch.tensor(num_frames),
             voice,
             [example.turns for example in examples],
+            [example.regions for example in examples],
             [example.session_id for example in examples],
+            heard,
             dropped,
         )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of a session, in seconds of the recording, and the session's truth."""
+
+    session_id: str
+    audio: Path
+    start: float
+    duration: float
+    turns: list[Turn]
+    regions: list[Segment] | None
+
+    def cut(self, start: float, duration: float) -> "_Window":
+        return replace(self, start=start, duration=duration)
+
+    def example(self) -> Example:
+        waveform = read_audio(self.audio, self.start, self.duration)
+        end = self.start + waveform.size / SAMPLE_RATE
+        regions = None
+        if self.regions is not None:
+            cut = [(max(r.start, self.start), min(r.end, end)) for r in self.regions]
+            regions = [Segment(a - self.start, b - self.start) for a, b in cut if b > a]
+        turns = shift(clip(self.turns, self.start, end), -self.start)
+        return Example(self.session_id, waveform, turns, regions)
 
 
 class SessionDataset(Dataset[Example]):
@@ -130,6 +167,9 @@ class SessionDataset(Dataset[Example]):
         shuffle_seed: with a seed, index ``i`` is a window at a random place, drawn from
             (seed, i), of a session drawn by its duration; without, windows come in order.
         num_examples: how many examples a shuffled dataset has.
+
+    Raises:
+        ManifestError: if there are no sessions, or one has no reference or no audio.
     """
 
     def __init__(
@@ -139,44 +179,65 @@ class SessionDataset(Dataset[Example]):
         shuffle_seed: int | None = None,
         num_examples: int = 0,
     ) -> None:
+        if not sessions:
+            raise ManifestError(
+                "a manifest of sessions has 0 lines, but training and validation need at least 1. "
+                "Name another manifest, or none."
+            )
         self._seed, self._num_examples = shuffle_seed, num_examples
         self._window = window
-        self._spans: list[tuple[Session, float, float]] = []
+        self._windows: list[_Window] = []
         for session in sessions:
-            if session.rttm is None:
-                raise ManifestError(
-                    f"{session.where}: session {session.session_id!r} has no rttm_filepath, but "
-                    "training and validation need references. Add it."
-                )
-            length = session.duration
-            if length is None:
-                length = audio_info(session.audio).duration - session.offset
+            whole = _whole(session)
             if shuffle_seed is not None or window is None:
-                self._spans.append((session, session.offset, length))
+                self._windows.append(whole)
                 continue
             start = 0.0
-            while length - start >= min(1.0, length):
-                self._spans.append((session, session.offset + start, min(window, length - start)))
+            while whole.duration - start >= min(1.0, whole.duration):
+                length = min(window, whole.duration - start)
+                self._windows.append(whole.cut(whole.start + start, length))
                 start += window
-        self._turns = {s.session_id: reference_turns(s) for s in sessions}
-        total = np.array([length for _, _, length in self._spans])
-        self._share = total / total.sum() if len(total) else total
+        total = np.array([w.duration for w in self._windows])
+        self._share = total / total.sum()
 
     def __len__(self) -> int:
-        return len(self._spans) if self._seed is None else self._num_examples
+        return len(self._windows) if self._seed is None else self._num_examples
 
     def __getitem__(self, index: int) -> Example:
         if self._seed is None:
-            session, start, length = self._spans[index]
-        else:
-            rng = np.random.default_rng([self._seed, index])
-            session, start, length = self._spans[int(rng.choice(len(self._spans), p=self._share))]
-            if self._window is not None and length > self._window:
-                start += float(rng.uniform(0.0, length - self._window))
-                length = self._window
-        waveform = read_audio(session.audio, start, length)
-        turns = clip(self._turns[session.session_id], start, start + waveform.size / SAMPLE_RATE)
-        return Example(session.session_id, waveform, shift(turns, -start))
+            return self._windows[index].example()
+        rng = np.random.default_rng([self._seed, index])
+        drawn = self._windows[int(rng.choice(len(self._windows), p=self._share))]
+        if self._window is not None and drawn.duration > self._window:
+            start = drawn.start + float(rng.uniform(0.0, drawn.duration - self._window))
+            drawn = drawn.cut(start, self._window)
+        return drawn.example()
+
+
+def _whole(session: Session) -> _Window:
+    """All of a session."""
+    if session.rttm is None:
+        raise ManifestError(
+            f"{session.where}: session {session.session_id!r} has no rttm_filepath, but "
+            "training and validation need references. Add it."
+        )
+    duration = session.duration
+    if duration is None:
+        lasts = audio_info(session.audio).duration
+        duration = lasts - session.offset
+        if duration <= 0:
+            raise ManifestError(
+                f"{session.where}: session {session.session_id!r} starts at {session.offset:.2f} "
+                f"s, but its audio lasts {lasts:.2f} s. Correct 'offset'."
+            )
+    return _Window(
+        session.session_id,
+        session.audio,
+        session.offset,
+        duration,
+        reference_turns(session),
+        scored_regions(session),
+    )
 
 
 class SimulatedDataset(Dataset[Example]):
@@ -213,7 +274,11 @@ class MixedDataset(Dataset[Example]):
     """
 
     def __init__(
-        self, simulated: Dataset[Example], recorded: Dataset[Example], recorded_share: float, seed: int
+        self,
+        simulated: Dataset[Example],
+        recorded: Dataset[Example],
+        recorded_share: float,
+        seed: int,
     ) -> None:
         self._simulated, self._recorded = simulated, recorded
         self._share, self._seed = recorded_share, seed
@@ -224,7 +289,7 @@ class MixedDataset(Dataset[Example]):
 
 
 class StreamSampler(Sampler[list[int]]):
-    """Batches of consecutive indices, the same whoever stops and resumes.
+    """Batches of consecutive indices, the same whether or not a run is resumed on its way.
 
     Step ``k`` of rank ``r`` takes the indices ``[(k * R + r) * B, (k * R + r + 1) * B)`` of R
     ranks and B sessions a batch: no index twice, no order to remember beyond the step.

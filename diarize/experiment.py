@@ -9,83 +9,102 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from diarize.config import save_config, to_dict
+from diarize.config import load_config, save_config, to_dict
 from diarize.errors import ConfigError
+from diarize.files import replacing
 
 
-def open_experiment(folder: Path, config: Any, resume: bool) -> None:
-    """Make the folder with ``config.yaml`` and ``environment.json``, or reopen it.
+def check_experiment(folder: Path, config: Any, resume: bool) -> None:
+    """See, before anything is written, that a folder may be used.
 
     Args:
         folder: ``exp/NAME``.
         config: the resolved settings, a dataclass.
-        resume: whether the folder may exist; its settings must then be these.
+        resume: whether the folder may hold an experiment; its settings must then be these.
 
     Raises:
-        ConfigError: if the folder exists and resuming was not asked, or the settings differ.
+        ConfigError: if it holds an experiment and resuming was not asked, the settings differ,
+            or it holds something else.
     """
     stored = folder / "config.yaml"
-    if stored.exists():
-        if not resume:
+    if not stored.exists():
+        if (folder / "checkpoints").exists():
             raise ConfigError(
-                f"{folder}: holds an experiment already, but --resume was not given. "
-                "Resume it, choose another --output, or remove the folder."
+                f"{folder}: holds checkpoints, but no config.yaml that says whose. "
+                "Choose another --output, or remove the folder."
             )
-        different = _differences(OmegaConf.to_container(OmegaConf.load(stored)), to_dict(config))
+    elif not resume:
+        raise ConfigError(
+            f"{folder}: holds an experiment already, but --resume was not given. "
+            "Resume it, choose another --output, or remove the folder."
+        )
+    else:
+        # Through the dataclass: a setting that is newer than the file has its default.
+        different = differences(to_dict(load_config(type(config), [stored])), to_dict(config))
         if different:
             raise ConfigError(
                 f"{stored}: the experiment was begun with {'; '.join(different)}. "
                 "Resume with the same settings, or begin another with init=CHECKPOINT."
             )
-    elif resume and folder.exists() and any(folder.iterdir()):
-        raise ConfigError(
-            f"{folder}: has no config.yaml, but --resume needs one. Is it an experiment?"
-        )
+
+
+def open_experiment(folder: Path, config: Any, **facts: Any) -> None:
+    """Write ``config.yaml``, if it is not there, and a line of ``environment.json``.
+
+    Args:
+        folder: ``exp/NAME``, made if need be.
+        config: the resolved settings, a dataclass.
+        facts: more for the line, plain values.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if not stored.exists():
-        temporary = stored.with_suffix(".tmp")
-        save_config(config, temporary)
-        os.replace(temporary, stored)
+    if not (folder / "config.yaml").exists():
+        with replacing(folder / "config.yaml") as beside:
+            save_config(config, beside)
     with (folder / "environment.json").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(environment()) + "\n")
+        file.write(json.dumps(environment() | facts) + "\n")
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit, machine and command: what another needs to repeat a run."""
+    """Versions, commit, machine and command: what another needs to repeat a run.
+
+    The commit is that of the package's own repository; "" where it was installed from elsewhere.
+    """
     packages = {}
-    for name in ("diarize", "torch", "torchaudio", "pytorch-lightning", "numpy", "librosa"):
+    for name in ("diarize", "torch", "pytorch-lightning", "numpy", "scipy", "soxr", "soundfile"):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = "absent"
-    here = Path(__file__).parent
+    commit, changed = "", ""
+    # An installed package may lie inside a repository that is not its own, ignored by it.
+    if _git("ls-files", Path(__file__).name):
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "command": sys.argv,
-        "commit": _git(here, "rev-parse", "HEAD"),
-        "changed_files": _git(here, "status", "--porcelain", "--untracked-files=no").splitlines(),
+        "commit": commit,
+        "changed_files": changed.splitlines(),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}",
         "packages": packages,
     }
 
 
-def _git(folder: Path, *words: str) -> str:
+def _git(*words: str) -> str:
+    """What git says of the folder of this package; "" where it says nothing."""
+    command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *words]
     try:
-        return subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
 
-def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
-    """Settings that differ, as ``key=old, not new``."""
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Settings in nested dicts that differ, as ``key=old, not new``; what lacks a key has None."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             line
             for key in sorted({*old, *new}, key=str)
-            for line in _differences(old.get(key), new.get(key), f"{prefix}{key}.")
+            for line in differences(old.get(key), new.get(key), f"{prefix}{key}.")
         ]
     return [] if old == new else [f"{prefix[:-1]}={old}, not {new}"]

@@ -1,12 +1,14 @@
-"""Training: a thin Lightning module, its data, and an experiment that can be resumed.
+"""Training: a thin Lightning module, and an experiment that can be resumed.
 
 Step ``k`` of a run sees the sessions and the random numbers that (seed, k) decide, so a run
 that was killed and resumed ends with the weights of one that was not.
 """
 
+import logging
 import math
+import signal
 import sys
-import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,61 +16,39 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
 from diarize.checkpoint import initialize
-from diarize.config import load_config, to_dict
-from diarize.data import (
-    Batch,
-    Collate,
-    Example,
-    MixedDataset,
-    SessionDataset,
-    SimulatedDataset,
-    StreamSampler,
-)
+from diarize.config import check_least, load_config, to_dict
+from diarize.data import Batch
 from diarize.errors import ConfigError
-from diarize.experiment import open_experiment
+from diarize.experiment import check_experiment, open_experiment
+from diarize.loaders import DataConfig, DiarizationData
 from diarize.losses import LossConfig, diarization_loss
-from diarize.manifest import read_manifest
 from diarize.memory import keep_freed_memory
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.postprocess import PostprocessConfig, to_turns
+from diarize.saving import Checkpoints, WholeFiles
 from diarize.score import DiarizationError, score
-from diarize.simulate import SimulationConfig, Simulator
+from diarize.steplog import MetricsTable, StepLog
 from diarize.voices import VoiceLoss
 
+SCHEDULES = ("cosine", "inverse_sqrt")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
-@dataclass
-class DataConfig:
-    """What a run learns from."""
-
-    utterances: str | None = None
-    """Manifest of single-speaker utterances to simulate sessions from."""
-    noise: str | None = None
-    """Manifest of background noises for the simulation."""
-    rir: str | None = None
-    """Manifest of room responses for the simulation."""
-    sessions: str | None = None
-    """Manifest of recorded sessions with references."""
-    recorded_share: float = 0.5
-    """Share of recorded windows, where both kinds are given."""
-    window: float = 30.0
-    """Seconds of a recorded training window."""
-    validation: str | None = None
-    """Manifest of sessions with references, whose DER chooses the best checkpoint."""
-    validation_window: float | None = None
-    """Seconds of a validation window; null validates whole sessions."""
-    batch_size: int = 8
-    """Sessions per step and device."""
-    num_workers: int = 2
-    """Processes that prepare batches; 0 prepares them in the training process."""
-    simulation: SimulationConfig = field(default_factory=SimulationConfig)
-    """How simulated sessions go and sound."""
+USELESS = (
+    "The '(train|val)_dataloader' does not have many workers",
+    # StreamSampler goes on at the step where the run stopped.
+    "You're resuming from a checkpoint that ended before the epoch ended",
+    # Lightning's own use of torch.
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+"""Beginnings of Lightning's warnings that say nothing true or new of a run of ours."""
 
 
 @dataclass
@@ -86,6 +66,15 @@ class OptimizerConfig:
     schedule: str = "cosine"
     """"cosine" falls to a hundredth at the last step, "inverse_sqrt" with the root of the step."""
 
+    def __post_init__(self) -> None:
+        check_least(self, learning_rate=0, weight_decay=0, warmup_steps=0)
+        _check_choice("schedule", self.schedule, SCHEDULES)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(
+                f"betas is {list(self.betas)}, but AdamW has 2, each from 0 to below 1. "
+                "Write [0.9, 0.98]."
+            )
+
 
 @dataclass
 class TrainerConfig:
@@ -94,19 +83,24 @@ class TrainerConfig:
     max_steps: int = 1000
     """Optimizer steps of the whole run."""
     validate_every: int = 200
-    """Steps between validations."""
+    """Steps between validations; the last step is always validated."""
     checkpoint_every: int = 100
-    """Steps between writings of last.ckpt."""
+    """Steps between writings of last.ckpt; the last step is always written."""
     log_every: int = 20
     """Steps between log lines."""
     gradient_clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; 0 leaves it as it is."""
     precision: str = "auto"
-    """"auto" is bf16 where the GPU has it, else 32-bit; or any precision of Lightning."""
+    """32-true, bf16-mixed or 16-mixed; "auto" is bf16-mixed where the GPU has it, else 32-true."""
     devices: int = 1
     """Devices, or processes, on each node."""
     num_nodes: int = 1
     """Machines."""
+
+    def __post_init__(self) -> None:
+        check_least(self, max_steps=1, validate_every=1, checkpoint_every=1, log_every=1)
+        check_least(self, gradient_clip=0, devices=1, num_nodes=1)
+        _check_choice("precision", self.precision, PRECISIONS)
 
 
 @dataclass
@@ -134,32 +128,42 @@ class TrainingConfig:
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     """From posteriors to turns, in validation and in the checkpoint."""
 
+    def __post_init__(self) -> None:
+        check_least(self, seed=0, voice_weight=0, diarization_weight=0)
+        if self.voice_weight == 0 and self.diarization_weight == 0:
+            raise ConfigError(
+                "voice_weight is 0 and diarization_weight is 0, but a run learns at least one. "
+                "Raise one."
+            )
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise ConfigError(f"{name} is {value!r}, but it may be {listed}. Choose one.")
+
 
 class ErrorRate(Metric):
     """DER in percent over everything validated, summed over processes before the division."""
 
     full_state_update = False
-    miss: Tensor
-    false_alarm: Tensor
-    confusion: Tensor
+    wrong: Tensor
     scored: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for part in ("miss", "false_alarm", "confusion", "scored"):
-            self.add_state(part, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        # Whole microseconds: sums are exact, also on accelerators without float64.
+        for part in ("wrong", "scored"):
+            self.add_state(part, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, error: DiarizationError) -> None:
         """Add the error seconds of one session."""
-        self.miss += error.miss
-        self.false_alarm += error.false_alarm
-        self.confusion += error.confusion
-        self.scored += error.scored
+        self.wrong += round((error.miss + error.false_alarm + error.confusion) * 1e6)
+        self.scored += round(error.scored * 1e6)
 
     def compute(self) -> Tensor:
-        """Percent; of one second where nothing was scored."""
-        wrong = self.miss + self.false_alarm + self.confusion
-        return (100 * wrong / self.scored.clamp(min=1.0)).float()
+        """Percent; of one second where less was scored."""
+        return 100 * self.wrong / self.scored.clamp(min=1_000_000)
 
 
 class DiarizationModule(pl.LightningModule):
@@ -177,9 +181,12 @@ class DiarizationModule(pl.LightningModule):
         width = self.diarizer.front_end.embedding_dim
         self.voices = VoiceLoss(width, num_voices) if num_voices else None
         self.error_rate = ErrorRate()
+        if not config.diarization_weight:
+            for part in (self.diarizer.projection, self.diarizer.encoder, self.diarizer.head):
+                part.requires_grad_(False)
         self.save_hyperparameters(
             {
-                "diarizer_config": to_dict(config.diarizer),
+                "diarizer_config": to_dict(self.diarizer.config),
                 "postprocess": to_dict(config.postprocess),
                 "inference": {"window": config.data.window},
             }
@@ -204,7 +211,6 @@ class DiarizationModule(pl.LightningModule):
         """Loss of one batch; its parts go to the log."""
         loss, _, parts = self._step(batch)
         values = {f"train_{name}": value.detach() for name, value in parts.items()}
-        values["train_dropped_speakers"] = torch.tensor(float(batch.dropped_speakers))
         self.log_dict({"train_loss": loss.detach(), **values}, batch_size=len(batch.turns))
         return loss
 
@@ -218,10 +224,11 @@ class DiarizationModule(pl.LightningModule):
         for row, posterior in enumerate(logits.sigmoid().float().cpu().numpy()):
             frames = int(batch.num_frames[row])
             hypothesis = to_turns(posterior[:frames], shift, self.config.postprocess)
-            self.error_rate.update(score(batch.turns[row], hypothesis))
+            error = score(batch.turns[row], hypothesis, uem=batch.regions[row])
+            self.error_rate.update(error)
         self.log("val_der", self.error_rate, prog_bar=True, batch_size=len(batch.turns))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; matrices decay, vectors do not; the rate follows the schedule per step."""
         config, steps = self.config.optimizer, self.config.trainer.max_steps
         trained = [p for p in self.parameters() if p.requires_grad]
@@ -252,136 +259,11 @@ def learning_rate_factor(step: int, config: OptimizerConfig, max_steps: int) -> 
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class DiarizationData(pl.LightningDataModule):
-    """The run's loaders: simulated and recorded sessions, and those it is validated on.
-
-    Args:
-        config: the whole run.
-    """
-
-    def __init__(self, config: TrainingConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.voices: dict[str, int] = {}
-        data = config.data
-        if data.utterances is None and data.sessions is None:
-            raise ConfigError(
-                "data.utterances and data.sessions are both null, but training needs one. "
-                "Give data.utterances=MANIFEST (simulation) or data.sessions=MANIFEST."
-            )
-        count = config.trainer.max_steps * data.batch_size * config.trainer.devices
-        count *= config.trainer.num_nodes
-        sources: list[Dataset[Example]] = []
-        if data.utterances is not None:
-            simulator = Simulator.from_manifests(
-                data.simulation, data.utterances, data.noise, data.rir, config.seed
-            )
-            sources.append(SimulatedDataset(simulator.session, count))
-            if config.voice_weight:
-                self.voices = {name: index for index, name in enumerate(simulator.voices)}
-        if data.sessions is not None:
-            recorded = read_manifest(data.sessions)
-            sources.append(SessionDataset(recorded, data.window, config.seed, count))
-        self._train = sources[0]
-        if len(sources) == 2:
-            self._train = MixedDataset(*sources, data.recorded_share, config.seed)
-        self._validation = (
-            SessionDataset(read_manifest(data.validation), data.validation_window)
-            if data.validation is not None
-            else None
-        )
-
-    def train_dataloader(self) -> DataLoader[Example]:
-        """Batches from the step at which the trainer stands."""
-        trainer = self.trainer
-        assert trainer is not None
-        sampler = StreamSampler(
-            self.config.data.batch_size,
-            self.config.trainer.max_steps,
-            lambda: trainer.global_step,
-            trainer.global_rank,
-            trainer.world_size,
-        )
-        return self._loader(self._train, batch_sampler=sampler)
-
-    def val_dataloader(self) -> DataLoader[Example] | list[Any]:
-        """Validation sessions in their order; nothing where no manifest is given."""
-        if self._validation is None:
-            return []
-        return self._loader(self._validation, batch_size=self.config.data.batch_size)
-
-    def _loader(self, dataset: Dataset[Example], **batching: Any) -> DataLoader[Example]:
-        model = self.trainer.lightning_module.diarizer  # type: ignore[union-attr]
-        workers = self.config.data.num_workers
-        return DataLoader(
-            dataset,
-            num_workers=workers,
-            collate_fn=Collate(model.grid, model.num_slots, self.voices or None),
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            worker_init_fn=_one_thread,
-            **batching,
-        )
-
-
-def _one_thread(worker: int) -> None:
-    """Workers share the processors with the training; each takes one thread."""
-    torch.set_num_threads(1)
-
-
-class StepLog(Callback):
-    """Seeds each step by its number, and prints a line every so often.
-
-    The line tells the loss, the speech seen per second, and the share of time in which the
-    training waited for data.
-
-    Args:
-        seed: of the run.
-        every: steps between lines.
-    """
-
-    def __init__(self, seed: int, every: int) -> None:
-        self._seed, self._every = seed, every
-        self._ended = self._begun = time.perf_counter()
-        self._waited = self._audio = 0.0
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, index: int
-    ) -> None:
-        """Draw this step's dropout and dither from (seed, step, rank)."""
-        self._waited += time.perf_counter() - self._ended
-        self._audio += float(batch.num_samples.sum()) / module.diarizer.grid.sample_rate  # type: ignore[union-attr]
-        step = trainer.global_step * trainer.world_size + trainer.global_rank
-        torch.manual_seed(self._seed * 1_000_003 + step)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, index: int
-    ) -> None:
-        """Print a line where it is time."""
-        now = self._ended = time.perf_counter()
-        if trainer.global_step % self._every or not trainer.is_global_zero:
-            return
-        seconds = max(now - self._begun, 1e-9)
-        parts = [
-            f"{name.removeprefix('train_')} {float(value):.4f}"
-            for name, value in sorted(trainer.callback_metrics.items())
-            if name.startswith("train_") and not name.endswith("speakers")
-        ]
-        if "val_der" in trainer.callback_metrics:
-            parts.append(f"val_der {float(trainer.callback_metrics['val_der']):.2f}")
-        wait = self._waited / seconds
-        print(
-            f"step {trainer.global_step}/{trainer.max_steps}: {', '.join(parts)}; "
-            f"{self._audio / seconds:.0f} x real time, data wait {wait:.1%}",
-            file=sys.stderr,
-            flush=True,
-        )
-        module.log("data_wait", wait)
-        self._begun, self._waited, self._audio = now, 0.0, 0.0
-
-
 def train(
-    configs: Sequence[str | Path], overrides: Sequence[str], output: str | Path, resume: bool = False
+    configs: Sequence[str | Path],
+    overrides: Sequence[str],
+    output: str | Path,
+    resume: bool = False,
 ) -> Path:
     """Run, or go on with, an experiment.
 
@@ -389,53 +271,62 @@ def train(
         configs: YAML files of differences from ``TrainingConfig``.
         overrides: ``key=value``.
         output: the experiment's folder; refused where it exists and ``resume`` is not asked.
-        resume: continue from ``checkpoints/last.ckpt``.
+        resume: continue from ``checkpoints/last.ckpt``, or begin where there is none.
 
     Returns:
         The best checkpoint by validation DER, or the last where nothing was validated.
 
     Raises:
         ConfigError: for a bad setting, or a resumed run whose settings differ.
+        DiarizeError: for data or a checkpoint that cannot be used, or a loss that diverges.
+        KeyboardInterrupt: on Ctrl-C; the run can be resumed.
     """
     keep_freed_memory()
+    for chatter in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(chatter).setLevel(logging.WARNING)
     config = load_config(TrainingConfig, configs, overrides)
     output = Path(output)
-    open_experiment(output, config, resume)
-    last = output / "checkpoints" / "last.ckpt"
-    pl.seed_everything(config.seed, verbose=False)
-    data = DiarizationData(config)
-    module = DiarizationModule(config, len(data.voices))
-    if config.init is not None:
-        initialize(module.diarizer, config.init)
-    trainer = _trainer(config, output)
-    trainer.fit(
-        module, data, ckpt_path=last if resume and last.exists() else None, weights_only=True
+    # Of several processes, the first answers for the folder.
+    first = getattr(rank_zero_only, "rank", 0) in (None, 0)
+    if first:
+        check_experiment(output, config, resume)
+    last, best = (output / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
+    resumed = last if resume and last.exists() else None
+    torch.manual_seed(config.seed)
+    processes = config.trainer.devices * config.trainer.num_nodes
+    data = DiarizationData(
+        config.data, config.seed, config.trainer.max_steps, processes, config.voice_weight > 0
     )
-    best = output / "checkpoints" / "best.ckpt"
+    module = DiarizationModule(config, len(data.voices))
+    if config.init is not None and resumed is None:
+        left = initialize(module.diarizer, config.init)
+        if first and left:
+            named = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+            print(f"init: {len(left)} tensors not in {config.init}: {named}", file=sys.stderr)
+    trainer = _trainer(config, output)
+    if first:
+        device = trainer.strategy.root_device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        open_experiment(output, config, accelerator=f"{processes} x {name}")
+    _fit(trainer, module, data, resumed)
     return best if best.exists() else last
 
 
 def _trainer(config: TrainingConfig, output: Path) -> pl.Trainer:
-    settings, checkpoints = config.trainer, output / "checkpoints"
-    callbacks: list[Callback] = [
-        StepLog(config.seed, settings.log_every),
-        LearningRateMonitor("step"),
-        ModelCheckpoint(
-            checkpoints,
-            "last",
-            every_n_train_steps=settings.checkpoint_every,
-            enable_version_counter=False,
-        ),
-    ]
+    settings = config.trainer
     validates = config.data.validation is not None and config.diarization_weight > 0
-    if validates:
-        callbacks.append(
-            ModelCheckpoint(checkpoints, "best", "val_der", enable_version_counter=False)
-        )
+    validate_every = settings.validate_every if validates else None
+    progress_bar = sys.stderr.isatty()
+    callbacks: list[Callback] = [
+        Checkpoints(output / "checkpoints", settings.checkpoint_every, validate_every),
+        StepLog(config.seed, settings.log_every),
+    ]
+    if progress_bar:
+        callbacks.append(TQDMProgressBar())
     return pl.Trainer(
         max_steps=settings.max_steps,
         max_epochs=-1,
-        val_check_interval=settings.validate_every if validates else None,
+        val_check_interval=validate_every,
         check_val_every_n_epoch=None if validates else 1,
         limit_val_batches=1.0 if validates else 0,
         num_sanity_val_steps=0,
@@ -445,10 +336,15 @@ def _trainer(config: TrainingConfig, output: Path) -> pl.Trainer:
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         use_distributed_sampler=False,
-        log_every_n_steps=settings.log_every,
-        logger=[CSVLogger(output, "", "csv"), TensorBoardLogger(output, "", "tensorboard")],
+        log_every_n_steps=min(settings.log_every, settings.max_steps),
+        logger=[
+            MetricsTable(output / "metrics.csv"),
+            TensorBoardLogger(output, "", "tensorboard", default_hp_metric=False),
+        ],
         callbacks=callbacks,
-        enable_progress_bar=sys.stderr.isatty(),
+        plugins=[WholeFiles()],
+        enable_checkpointing=False,
+        enable_progress_bar=progress_bar,
         enable_model_summary=False,
     )
 
@@ -458,3 +354,21 @@ def _precision(wanted: str) -> Any:
         return wanted
     supported = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return "bf16-mixed" if supported else "32-true"
+
+
+def _fit(
+    trainer: pl.Trainer, module: DiarizationModule, data: DiarizationData, resumed: Path | None
+) -> None:
+    """Train to the end, or until Ctrl-C."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with warnings.catch_warnings():
+        for useless in USELESS:
+            warnings.filterwarnings("ignore", useless)
+        try:
+            trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+        except SystemExit:
+            # Lightning's answer to Ctrl-C, after which it ignores the signal.
+            if not trainer.interrupted:
+                raise
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None

@@ -42,14 +42,16 @@ class VoiceLoss(nn.Module):
             voice: (B, T), class of the lone speaker, -1 where none talks or several do.
 
         Returns:
-            A scalar in float32, 0 where nobody talks alone.
+            A scalar in float32; 0 where fewer than two voices are heard alone, since what they
+            share cannot be told from what tells them apart.
         """
         rows, frames = torch.nonzero(voice >= 0, as_tuple=True)
-        if not len(rows):
-            return embedding.sum() * 0.0
+        labels = rows * len(self.weight) + voice[rows, frames]
+        groups, member = torch.unique(labels, return_inverse=True)
+        if len(groups) < 2:
+            # Tied to all that is trained, so that every process of several has every gradient.
+            return (embedding.float().sum() + self.weight.sum()) * 0.0
         with torch.autocast(embedding.device.type, enabled=False):
-            labels = rows * len(self.weight) + voice[rows, frames]
-            groups, member = torch.unique(labels, return_inverse=True)
             total = embedding.new_zeros(len(groups), embedding.shape[2], dtype=torch.float32)
             total = total.index_add(0, member, embedding[rows, frames].float())
             mean = total / torch.bincount(member)[:, None]

@@ -28,6 +28,7 @@ ROWS = [
     (3, "data model", LEVEL_3),
     (3, "checkpoint", LEVEL_3),
     (4, "inference", LEVEL_3),
+    (4, "loaders saving steplog", LEVEL_3 | {"pytorch_lightning"}),
     (4, "training", LEVEL_3 | {"pytorch_lightning", "torchmetrics"}),
     (5, "cli", LEVEL_0),
     (5, "__main__", LEVEL_0),

@@ -58,7 +58,8 @@ fi
 if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
   log "stage 1: train"
   train voices conf/voices.yaml
-  train short conf/short.yaml "init=$output/voices" "data.validation=$data/dev/manifest.jsonl"
+  train easy conf/easy.yaml "init=$output/voices"
+  train short conf/short.yaml "init=$output/easy" "data.validation=$data/dev/manifest.jsonl"
   train long conf/long.yaml "init=$output/short" "data.validation=$data/dev/manifest.jsonl"
 fi
 

@@ -1,92 +1,21 @@
-"""Conversations mixed from single-speaker utterances, with their turns known by construction.
+"""Session ``index`` of a seed, whoever asks, whenever."""
 
-A session depends on (seed, index) alone: workers, ranks and later runs make the same one, and
-no two indices repeat. Two styles:
-
-``independent``: every speaker alternates utterances with exponential silences, regardless of
-the others (Fujita et al. 2019, EEND, Algorithm 1).
-``conversation``: one floor that speakers hold, hand over after a pause, take early (overlap),
-or comment on (backchannel).
-"""
-
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.random import Generator
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from diarize import augment
 from diarize.audio import SAMPLE_RATE, audio_info, read_audio
 from diarize.corpus import Corpus
-from diarize.errors import ConfigError
-from diarize.formats.rttm import format_rttm
-from diarize.manifest import Session, read_manifest, write_manifest
+from diarize.errors import ConfigError, ManifestError
+from diarize.manifest import Session, read_manifest
+from diarize.simulate.settings import SimulationConfig
 from diarize.turns import Turn, in_order, merge
 
 Waveform = NDArray[np.float32]
-
-
-@dataclass
-class SimulationConfig:
-    """How simulated conversations go and sound."""
-
-    independent_share: float = 0.5
-    """Share of sessions in the independent style; the rest are conversations."""
-    num_speakers: list[float] = field(default_factory=lambda: [0.0, 1.0])
-    """How often a session has 1, 2, 3, … speakers, relative to one another."""
-    duration: float | None = 30.0
-    """Seconds of a session; null lets the independent style run to its last utterance."""
-    min_utterances: int = 10
-    """Fewest utterances of a speaker in an independent session."""
-    max_utterances: int = 20
-    """Most utterances of a speaker in an independent session."""
-    silence: float = 2.0
-    """Independent: mean of the exponential silence before each utterance, seconds."""
-    hold: float = 0.35
-    """Conversation: how often the speaker goes on after a pause."""
-    pause: float = 0.6
-    """Conversation: mean of the exponential pause between turns, seconds."""
-    overlap: float = 0.3
-    """Conversation: how often a new speaker begins before the last one ends."""
-    overlap_duration: float = 0.8
-    """Conversation: mean of the exponential overlap, seconds; at most the shorter turn."""
-    backchannel: float = 0.15
-    """Conversation: how often somebody else says a word or two during a turn."""
-    max_turn: float = 8.0
-    """Conversation: longer utterances are cut to a random part of so many seconds."""
-    min_voice: float = 2.0
-    """A speaker with less speech than this, seconds, is not used."""
-    level: float = -26.0
-    """Mean level of a speaker, dB below full scale."""
-    level_spread: float = 4.0
-    """Standard deviation of speakers' levels, dB."""
-    speed: list[float] = field(default_factory=lambda: [1.0])
-    """Playing speeds, one drawn per speaker and session; each makes other voices."""
-    noise: float = 0.0
-    """How often a session has background noise."""
-    snr: list[float] = field(default_factory=lambda: [5.0, 25.0])
-    """Range of signal-to-noise ratios, dB."""
-    reverberation: float = 0.0
-    """How often a session happens in a room."""
-    telephone: float = 0.0
-    """How often a session comes over a telephone line, 300 to 3400 Hz."""
-
-    def __post_init__(self) -> None:
-        if not self.num_speakers or min(self.num_speakers) < 0 or sum(self.num_speakers) <= 0:
-            raise ConfigError(
-                f"num_speakers is {list(self.num_speakers)}, but it weighs 1, 2, 3, … speakers: "
-                "no weight may be negative, and one must be positive. Write [0, 1] for always two."
-            )
-        if self.duration is None and self.independent_share < 1.0:
-            raise ConfigError(
-                "duration is null, but conversations have no end of their own. "
-                "Give seconds, or set independent_share=1."
-            )
 
 
 class Simulator:
@@ -108,6 +37,8 @@ class Simulator:
         rooms: list[Waveform] | None = None,
         seed: int = 0,
     ) -> None:
+        if seed < 0:
+            raise ConfigError(f"seed is {seed}, but it is at least 0. Choose another.")
         self.config = config
         self.corpus = corpus
         self.noise = noise
@@ -138,17 +69,32 @@ class Simulator:
         seed: int = 0,
         cache: str | Path | None = None,
     ) -> "Simulator":
-        """A simulator over manifests of utterances, noises and room responses."""
+        """A simulator over manifests of utterances, noises and room responses.
+
+        Raises:
+            ConfigError: for noises or rooms that the settings never use, or too few voices.
+            ManifestError: for a manifest that cannot be used.
+        """
+        for given, manifest, name in (
+            ("noises", noise, "noise"),
+            ("room responses", rir, "reverberation"),
+        ):
+            if manifest and not getattr(config, name):
+                raise ConfigError(
+                    f"{manifest}: has {given}, but {name} is 0: no session would have any. "
+                    f"Set {name}=0.5, say, or leave the manifest out."
+                )
         corpus = Corpus.from_manifest(utterances, cache)
         noises = Corpus.from_manifest(noise, cache, spoken=False) if noise else None
-        rooms = [_read_room(s.audio) for s in read_manifest(rir)] if rir else []
+        rooms = [_read_room(s) for s in read_manifest(rir)] if rir else []
         return cls(config, corpus, noises, rooms, seed)
 
     @property
     def voices(self) -> list[str]:
         """Every speaker label that sessions may carry: corpus labels at each speed."""
         names = [self.corpus.speakers[voice] for voice in self._voices]
-        return [_name(speaker, speed) for speaker in names for speed in self.config.speed]
+        labels = (_name(speaker, speed) for speaker in names for speed in self.config.speed)
+        return list(dict.fromkeys(labels))
 
     def session(self, index: int) -> tuple[Waveform, list[Turn]]:
         """Waveform (sample,) at 16 kHz, and its turns by start; speakers keep corpus labels."""
@@ -160,8 +106,9 @@ class Simulator:
         talkers = [_Talker(self, int(voice), rng) for voice in speakers]
         plan = self._independent if independent else self._conversation
         pieces = list(plan(talkers, rng))
-        num_samples = max(start + piece.size for _, start, piece in pieces)
-        if config.duration is not None:
+        if config.duration is None:
+            num_samples = max(start + piece.size for _, start, piece in pieces)
+        else:
             num_samples = round(config.duration * SAMPLE_RATE)
         tracks = np.zeros((count, num_samples), dtype=np.float32)
         turns = []
@@ -286,47 +233,16 @@ def _name(speaker: str, speed: float) -> str:
     return speaker if speed == 1.0 else f"{speaker}@{speed:g}"
 
 
-def _read_room(path: Path) -> Waveform:
+def _read_room(response: Session) -> Waveform:
     """(sample, position): every channel of a room's responses."""
-    channels = audio_info(path).channels
-    return np.stack([read_audio(path, channel=c) for c in range(channels)], axis=1)
-
-
-def write_sessions(
-    simulator: Simulator, num_sessions: int, output: str | Path, progress: bool = True
-) -> Path:
-    """Write sessions 0, 1, … as FLAC and RTTM, and a manifest of them all.
-
-    A session that an interrupted call finished is kept; the manifest is written last.
-
-    Returns:
-        Path of the manifest, ``output/manifest.jsonl``.
-    """
-    output = Path(output)
-    (output / "audio").mkdir(parents=True, exist_ok=True)
-    (output / "rttm").mkdir(exist_ok=True)
-    sessions = []
-    for index in tqdm(range(num_sessions), "simulating", disable=None if progress else True):
-        session_id = f"sim-{simulator.seed}-{index:06d}"
-        audio = output / "audio" / f"{session_id}.flac"
-        rttm = output / "rttm" / f"{session_id}.rttm"
-        waveform, turns = simulator.session(index)
-        if not (audio.exists() and rttm.exists()):
-            temporary = audio.with_suffix(".tmp.flac")
-            soundfile.write(temporary, waveform, SAMPLE_RATE, subtype="PCM_16")
-            os.replace(temporary, audio)
-            temporary = rttm.with_suffix(".tmp")
-            temporary.write_text(format_rttm(session_id, turns), encoding="utf-8")
-            os.replace(temporary, rttm)
-        sessions.append(
-            Session(
-                session_id,
-                audio,
-                duration=round(waveform.size / SAMPLE_RATE, 6),
-                rttm=rttm,
-                num_speakers=len({turn.speaker for turn in turns}),
+    channels = [
+        read_audio(response.audio, response.offset, response.duration, channel)
+        for channel in range(audio_info(response.audio).channels)
+    ]
+    for number, channel in enumerate(channels):
+        if not channel.any():
+            raise ManifestError(
+                f"{response.where}: channel {number} of {len(channels)} is silent, but a room "
+                "response carries sound. Remove the line or mend the file."
             )
-        )
-    manifest = output / "manifest.jsonl"
-    write_manifest(manifest, sessions)
-    return manifest
+    return np.stack(channels, axis=1)

@@ -1,0 +1,155 @@
+"""What a run learns from and is validated on, as Lightning's loaders."""
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from diarize.config import check_least, check_shares
+from diarize.data import (
+    Batch,
+    Collate,
+    Example,
+    MixedDataset,
+    SessionDataset,
+    SimulatedDataset,
+    StreamSampler,
+)
+from diarize.errors import ConfigError
+from diarize.manifest import read_manifest
+from diarize.model import Diarizer
+from diarize.simulate import SimulationConfig, Simulator
+
+
+@dataclass
+class DataConfig:
+    """What a run learns from."""
+
+    utterances: str | None = None
+    """Manifest of single-speaker utterances to simulate sessions from."""
+    noise: str | None = None
+    """Manifest of background noises for the simulation."""
+    rir: str | None = None
+    """Manifest of room responses for the simulation."""
+    sessions: str | None = None
+    """Manifest of recorded sessions with references."""
+    recorded_share: float = 0.5
+    """Share of recorded windows, where both kinds are given."""
+    window: float = 30.0
+    """Seconds of a recorded training window; also the window a trained model infers with."""
+    validation: str | None = None
+    """Manifest of sessions with references, whose DER chooses the best checkpoint; not used
+    where diarization_weight is 0."""
+    validation_window: float | None = None
+    """Seconds of a validation window; null validates whole sessions."""
+    batch_size: int = 8
+    """Sessions per step and device."""
+    num_workers: int = 2
+    """Processes that prepare batches; 0 prepares them in the training process."""
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    """How simulated sessions go and sound."""
+
+    def __post_init__(self) -> None:
+        check_least(self, window=0.1, validation_window=0.1, batch_size=1, num_workers=0)
+        check_shares(self, "recorded_share")
+
+
+class DiarizationData(pl.LightningDataModule):
+    """The run's loaders: simulated and recorded sessions, and those it is validated on.
+
+    Args:
+        config: what it learns from.
+        seed: of the sessions that are simulated and the windows that are drawn.
+        num_steps: batches of the whole run, for each process.
+        num_processes: how many train together.
+        tell_voices: whether batches say which training speaker talks.
+
+    Attributes:
+        voices: training speaker to class index; empty where voices are not told.
+
+    Raises:
+        ConfigError: if there is nothing to learn from.
+        ManifestError: for a manifest that cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        seed: int,
+        num_steps: int,
+        num_processes: int = 1,
+        tell_voices: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config, self.num_steps = config, num_steps
+        self.voices: dict[str, int] = {}
+        if config.utterances is None and config.sessions is None:
+            raise ConfigError(
+                "data.utterances and data.sessions are both null, but training needs one. "
+                "Give data.utterances=MANIFEST (simulation) or data.sessions=MANIFEST."
+            )
+        count = num_steps * config.batch_size * num_processes
+        simulated: Dataset[Example] | None = None
+        recorded: Dataset[Example] | None = None
+        if config.utterances is not None:
+            simulator = Simulator.from_manifests(
+                config.simulation, config.utterances, config.noise, config.rir, seed
+            )
+            simulated = SimulatedDataset(simulator.session, count)
+            if tell_voices:
+                self.voices = {name: index for index, name in enumerate(simulator.voices)}
+        elif tell_voices:
+            raise ConfigError(
+                "voice_weight is above 0, but data.utterances is null: only simulated sessions "
+                "say whose voice is heard. Give the manifest, or set voice_weight=0."
+            )
+        if config.sessions is not None:
+            recorded = SessionDataset(read_manifest(config.sessions), config.window, seed, count)
+        self._train: Dataset[Example]
+        if simulated is not None and recorded is not None:
+            self._train = MixedDataset(simulated, recorded, config.recorded_share, seed)
+        else:
+            self._train = cast(Dataset[Example], simulated if recorded is None else recorded)
+        self._validation = (
+            SessionDataset(read_manifest(config.validation), config.validation_window)
+            if config.validation is not None
+            else None
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches from the step at which the trainer stands."""
+        trainer = cast(pl.Trainer, self.trainer)
+        sampler = StreamSampler(
+            self.config.batch_size,
+            self.num_steps,
+            lambda: trainer.global_step,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        return self._loader(self._train, batch_sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Validation sessions in their order; nothing where no manifest is given."""
+        if self._validation is None:
+            return []
+        return self._loader(self._validation, batch_size=self.config.batch_size)
+
+    def _loader(self, dataset: Dataset[Example], **batching: Any) -> DataLoader[Batch]:
+        diarizer = cast(Diarizer, cast(pl.Trainer, self.trainer).lightning_module.diarizer)
+        workers = self.config.num_workers
+        return DataLoader(
+            cast(Dataset[Batch], dataset),
+            num_workers=workers,
+            collate_fn=Collate(diarizer.grid, diarizer.num_slots, self.voices or None),
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            worker_init_fn=_one_thread,
+            **batching,
+        )
+
+
+def _one_thread(worker: int) -> None:
+    """Workers share the processors with the training; each takes one thread."""
+    torch.set_num_threads(1)

@@ -1,0 +1,88 @@
+"""The checkpoints of a run: where it can be resumed, and where it was best."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins import TorchCheckpointIO
+
+from diarize.files import replacing
+
+
+class Checkpoints(Callback):
+    """Writes ``last.ckpt`` every so many steps, and ``best.ckpt`` at the lowest validation DER.
+
+    Both come after the validation of their step, so that a run resumed from ``last.ckpt`` has
+    neither to repeat nor to miss one. The last step of a run is always validated and saved.
+
+    Args:
+        folder: of both files.
+        every: steps between writings of ``last.ckpt``.
+        validate_every: steps between validations; None where nothing is validated.
+    """
+
+    def __init__(self, folder: Path, every: int, validate_every: int | None) -> None:
+        self._folder, self._every, self._validate_every = folder, every, validate_every
+        self._best = float("inf")
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Remove what a killed run left half written."""
+        if trainer.is_global_zero:
+            for half in self._folder.glob(".*.ckpt.*.tmp"):
+                half.unlink()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save, unless the step is validated first."""
+        if self._ends(trainer):
+            # Lightning validates what stops, also where it is no multiple of the interval.
+            trainer.should_stop = True
+        validates = self._validate_every and (
+            self._ends(trainer) or trainer.global_step % self._validate_every == 0
+        )
+        if not validates:
+            self._save_last(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Save as best where it is, and as last where it is time."""
+        error = float(trainer.callback_metrics["val_der"])
+        if error < self._best:
+            self._best = error
+            trainer.save_checkpoint(self._folder / "best.ckpt")
+        self._save_last(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The lowest DER so far, percent."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the lowest DER so far."""
+        self._best = state_dict["best"]
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        if self._ends(trainer) or trainer.global_step % self._every == 0:
+            trainer.save_checkpoint(self._folder / "last.ckpt")
+
+    @staticmethod
+    def _ends(trainer: pl.Trainer) -> bool:
+        return trainer.global_step >= trainer.max_steps
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are there as a whole or not at all, also if the process is killed."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write beside the file, then take its place."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside:
+            torch.save(checkpoint, beside)

@@ -1,0 +1,95 @@
+"""Simulated sessions on disk: FLAC, RTTM, a manifest, and what they were made from."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from diarize.audio import SAMPLE_RATE, audio_info
+from diarize.errors import ConfigError
+from diarize.experiment import differences
+from diarize.files import replacing, write_text
+from diarize.formats.rttm import format_rttm, read_rttm
+from diarize.manifest import Session, write_manifest
+from diarize.progress import progress
+from diarize.simulate.simulator import Simulator
+
+
+def write_sessions(
+    simulator: Simulator, num_sessions: int, output: str | Path, show: bool = True
+) -> Path:
+    """Write sessions 0, 1, … as FLAC and RTTM, and a manifest of them all.
+
+    A session that an interrupted call finished is kept; the manifest is written last. What they
+    were made from stands in ``simulation.json``.
+
+    Args:
+        simulator: what makes them.
+        num_sessions: how many; more than an earlier call wrote adds to them.
+        output: folder, made if need be.
+        show: whether to tell how far it is.
+
+    Returns:
+        Path of the manifest, ``output/manifest.jsonl``.
+
+    Raises:
+        ConfigError: if the folder holds sessions of another simulation.
+    """
+    output = Path(output)
+    for folder in (output / "audio", output / "rttm"):
+        folder.mkdir(parents=True, exist_ok=True)
+    _open_folder(output / "simulation.json", _facts(simulator))
+    sessions = []
+    with progress(num_sessions, "sessions simulated", show) as done:
+        for index in range(num_sessions):
+            sessions.append(_write_session(simulator, index, output))
+            done(1)
+    manifest = output / "manifest.jsonl"
+    write_manifest(manifest, sessions)
+    return manifest
+
+
+def _write_session(simulator: Simulator, index: int, output: Path) -> Session:
+    """One session on disk, and its manifest line."""
+    session_id = f"sim-{simulator.seed}-{index:06d}"
+    audio = output / "audio" / f"{session_id}.flac"
+    rttm = output / "rttm" / f"{session_id}.rttm"
+    if not (audio.exists() and rttm.exists()):
+        waveform, turns = simulator.session(index)
+        with replacing(audio) as beside:
+            soundfile.write(beside, waveform, SAMPLE_RATE, "PCM_16", format="FLAC")
+        write_text(rttm, format_rttm(session_id, turns))
+    speakers = {turn.speaker for turn in read_rttm(rttm).get(session_id, ())}
+    return Session(
+        session_id,
+        audio,
+        duration=round(audio_info(audio).duration, 6),
+        rttm=rttm,
+        num_speakers=len(speakers),
+    )
+
+
+def _facts(simulator: Simulator) -> dict[str, Any]:
+    """All that decides what a session is."""
+    return {
+        "seed": simulator.seed,
+        "utterances": simulator.corpus.fingerprint,
+        "noise": simulator.noise.fingerprint if simulator.noise is not None else None,
+        "rooms": [list(room.shape) for room in simulator.rooms],
+        "config": asdict(simulator.config),
+    }
+
+
+def _open_folder(path: Path, facts: dict[str, Any]) -> None:
+    """Note what a folder's sessions are made from, or see that it is the same."""
+    if path.exists():
+        different = differences(json.loads(path.read_text(encoding="utf-8")), facts)
+        if different:
+            raise ConfigError(
+                f"{path}: the sessions here were made with {'; '.join(different)}. "
+                "Choose another --output, or remove the folder."
+            )
+    else:
+        write_text(path, json.dumps(facts, indent=2) + "\n")

@@ -1,0 +1,202 @@
+"""What a run tells while it goes: lines on standard error, rows of ``metrics.csv``."""
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+from tqdm import tqdm
+
+from diarize.data import Batch
+from diarize.errors import DiarizeError
+from diarize.files import replacing
+from diarize.model import Diarizer
+
+
+class StepLog(Callback):
+    """Seeds each step by its number, tells how it goes, and stops a run that diverges.
+
+    A line every so often has the losses, the audio heard per second, the share of time in which
+    the training waited for data, and the speakers who were more than the slots, since their
+    speech was no target. After each validation there is a line with its DER.
+
+    Args:
+        seed: of the run.
+        every: steps between lines.
+    """
+
+    def __init__(self, seed: int, every: int) -> None:
+        self._seed, self._every = seed, every
+        self._begun = self._ended = self._paused = 0.0
+        self._waited = self._audio = self._rate = 0.0
+        self._speakers, self._validated = _Speakers(), _Speakers()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Begin to measure time."""
+        self._begun = self._ended = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Draw this step's dropout and dither from (seed, step, rank)."""
+        self._waited += time.perf_counter() - self._ended
+        self._audio += float(batch.num_samples.sum()) / _diarizer(module).grid.sample_rate
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        step = trainer.global_step * trainer.world_size + trainer.global_rank
+        torch.manual_seed(self._seed * 1_000_003 + step)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Print a line where it is time.
+
+        Raises:
+            DiarizeError: if the loss is no longer a number.
+        """
+        loss = float(outputs["loss"])
+        if not abs(loss) < float("inf"):
+            raise DiarizeError(
+                f"step {trainer.global_step}: the loss is {loss}, but training needs a finite one. "
+                "Lower optimizer.learning_rate, and start from the last checkpoint by init=…."
+            )
+        self._speakers.add(batch)
+        if trainer.global_step % self._every == 0:
+            self._tell_steps(trainer, module)
+        self._ended = time.perf_counter()
+
+    def _tell_steps(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        now = time.perf_counter()
+        seconds = max(now - self._begun, 1e-9)
+        values = sorted(trainer.callback_metrics.items())
+        losses = [(n[6:], float(v)) for n, v in values if n[:6] == "train_" and n[-4:] == "loss"]
+        parts = [f"{name} {value:.4f}" for name, value in losses]
+        wait = self._waited / seconds
+        speed = f"{self._audio / seconds:.0f} x real time, data wait {wait:.1%}"
+        notes = self._speakers.note(_diarizer(module).num_slots)
+        _tell(trainer, "; ".join([", ".join(parts), speed, *notes]))
+        module.log("data_wait", wait)
+        module.log("train_dropped_speakers", float(self._speakers.dropped))
+        module.log("learning_rate", self._rate)
+        self._begun, self._waited, self._audio = now, 0.0, 0.0
+        self._speakers = _Speakers()
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Stop the clock of the training."""
+        self._paused = time.perf_counter()
+        self._validated = _Speakers()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the speakers."""
+        self._validated.add(batch)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Log how many speakers the slots had no room for."""
+        module.log("val_dropped_speakers", float(self._validated.dropped))
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Print a line, and let the clock go on."""
+        values = trainer.callback_metrics
+        parts = [f"{n} {float(values[n]):.{d}f}" for n, d in (("val_der", 2), ("val_loss", 4))]
+        notes = self._validated.note(_diarizer(module).num_slots)
+        _tell(trainer, "; ".join([", ".join(parts), *notes]))
+        now = time.perf_counter()
+        self._begun += now - self._paused
+        self._ended = now
+
+
+class _Speakers:
+    """How many were heard, and how many of them had no slot."""
+
+    def __init__(self) -> None:
+        self.heard = self.dropped = 0
+
+    def add(self, batch: Batch) -> None:
+        self.heard += batch.num_speakers
+        self.dropped += batch.dropped_speakers
+
+    def note(self, num_slots: int) -> list[str]:
+        """In words, where there is something to tell."""
+        if not self.dropped:
+            return []
+        return [f"{self.dropped} of {self.heard} speakers dropped, beyond {num_slots} slots"]
+
+
+def _diarizer(module: pl.LightningModule) -> Diarizer:
+    return cast(Diarizer, module.diarizer)
+
+
+@rank_zero_only
+def _tell(trainer: pl.Trainer, text: str) -> None:
+    """A line on standard error, above a progress bar where there is one."""
+    tqdm.write(f"step {trainer.global_step}/{trainer.max_steps}: {text}", file=sys.stderr)
+
+
+class MetricsTable(Logger):
+    """What is logged as a CSV table with a row per step, written whenever something is.
+
+    A resumed run goes on with the table: rows from the step on at which it resumes are made
+    again.
+
+    Args:
+        path: of the table; read first where it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._rows: dict[int, dict[str, str]] = {}
+        self._fresh = True
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                self._rows = {int(row["step"]): row for row in csv.DictReader(file)}
+
+    @property
+    def name(self) -> str:
+        """What Lightning calls it."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """There is one."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: ``config.yaml`` has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add values to the row of a step, counted from 1 as lines and checkpoints do."""
+        number = (step or 0) + 1
+        if self._fresh:
+            self._rows = {n: row for n, row in self._rows.items() if n < number}
+            self._fresh = False
+        row = self._rows.setdefault(number, {"step": str(number)})
+        row |= {name: f"{value:.6g}" for name, value in metrics.items() if name != "epoch"}
+        names = sorted({name for row in self._rows.values() for name in row} - {"step"})
+        with (
+            replacing(self._path) as beside,
+            beside.open("w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, ["step", *names])
+            writer.writeheader()
+            writer.writerows(self._rows[number] for number in sorted(self._rows))

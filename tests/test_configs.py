@@ -1,0 +1,88 @@
+"""Every file under conf/ is what it says it is: model, training step, simulation, thresholds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diarize.config import load_config
+from diarize.data import Collate, Example
+from diarize.postprocess import PostprocessConfig, load_postprocess
+from diarize.simulate import SimulationConfig
+from diarize.training import DiarizationModule, TrainingConfig
+
+CONF = Path(__file__).parents[1] / "conf"
+FILES = {path.relative_to(CONF).as_posix(): path for path in sorted(CONF.rglob("*.yaml"))}
+THRESHOLDS = [name for name in FILES if name.startswith("postprocess/")]
+SIMULATIONS = [name for name in FILES if name.startswith("simulate")]
+TRAININGS = [name for name in FILES if name not in THRESHOLDS + SIMULATIONS]
+MODELS = ["base.yaml", "small.yaml", "tiny.yaml"]
+STEPS = sorted(set(TRAININGS) - set(MODELS))
+"""Steps of the curriculum, which any model may take."""
+
+
+def test_there_are_files_of_every_kind() -> None:
+    assert len(FILES) >= 11
+    assert len(THRESHOLDS) >= 4
+    assert SIMULATIONS == ["simulate.yaml"]
+    assert set(MODELS) <= set(TRAININGS)
+    assert {"voices.yaml", "short.yaml", "long.yaml"} <= set(STEPS)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_comment_says_what_the_file_is_for(name: str) -> None:
+    assert FILES[name].read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_thresholds_load(name: str) -> None:
+    assert load_postprocess(FILES[name]) != PostprocessConfig()
+
+
+@pytest.mark.parametrize("name", SIMULATIONS)
+def test_simulations_load(name: str) -> None:
+    load_config(SimulationConfig, [FILES[name]])
+
+
+def build(names: list[str]) -> DiarizationModule:
+    """On the meta device, where a model of any size costs nothing."""
+    config = load_config(TrainingConfig, [FILES[name] for name in names], ["data.utterances=x"])
+    with torch.device("meta"):
+        return DiarizationModule(config, num_voices=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("tiny.yaml", 0.1e6, 1e6),
+        ("small.yaml", 1e6, 8e6),
+        ("base.yaml", 122.5e6, 123.5e6),  # arXiv:2409.06656
+    ],
+)
+def test_models_have_the_size_they_claim(name: str, least: float, most: float) -> None:
+    diarizer = build([name]).diarizer
+    assert least <= sum(p.numel() for p in diarizer.parameters()) <= most
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_curriculum_steps_build(name: str) -> None:
+    build(["base.yaml", name])
+
+
+@pytest.mark.parametrize("step", [[], *([step] for step in STEPS)], ids=str)
+@pytest.mark.parametrize("model", ["tiny.yaml", "small.yaml"])
+def test_models_take_a_step(model: str, step: list[str], a_session) -> None:
+    if model == "small.yaml" and step:
+        pytest.skip("tiny.yaml takes all steps, small.yaml the plain one")
+    paths = [FILES[name] for name in (model, *step)]
+    config = load_config(TrainingConfig, paths, ["data.utterances=x"])
+    module = DiarizationModule(config, num_voices=2)
+    collate = Collate(module.diarizer.grid, 4, {"speaker_0": 0, "speaker_1": 1})
+    loss, _, parts = module._step(collate([Example("s", *a_session(2, 2.4))]))
+    optimizer = module.configure_optimizers()["optimizer"]
+    before = [p.detach().clone() for p in module.parameters()]
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss) and parts
+    moved = zip(before, module.parameters(), strict=True)
+    assert any(not torch.equal(old, new) for old, new in moved)

@@ -1,0 +1,160 @@
+"""Utterances decoded once, cut as their lines say, kept until their recordings change."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tones import SAMPLE_RATE, write_corpus, write_lines, write_noise
+
+from diarize import corpus as corpus_module
+from diarize.corpus import Corpus
+from diarize.errors import AudioError, ManifestError
+
+
+def fail(*args: object, **kwargs: object) -> None:
+    raise AssertionError("decoded again")
+
+
+def test_utterances_are_cut_by_offset_and_duration(tmp_path: Path) -> None:
+    samples = np.arange(-8000, 8000, dtype=np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, SAMPLE_RATE)
+    lines = [
+        {"audio_filepath": "a.wav", "offset": 0.25, "duration": 0.5, "speaker": "x"},
+        {"audio_filepath": "a.wav", "offset": 0.75, "duration": None, "speaker": "b"},
+        {"audio_filepath": "a.wav", "speaker": "x"},
+    ]
+    corpus = Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", lines), tmp_path / "cache")
+    assert corpus.speakers == ("b", "x")
+    assert corpus.voice.tolist() == [1, 0, 1]
+    assert corpus.length.tolist() == [8000, 4000, 16000]
+    for index, expected in enumerate([samples[4000:12000], samples[12000:], samples]):
+        utterance = corpus.utterance(index)
+        assert utterance.dtype == np.float32
+        assert np.array_equal(utterance * 32768, expected)
+    part = corpus.utterance(0, 100, 50)
+    assert np.array_equal(part * 32768, samples[4100:4150])
+    assert np.array_equal(corpus.utterance(0, 7900), corpus.utterance(0)[7900:])
+
+
+def test_samples_are_rounded_to_the_nearest_step_and_clipped(tmp_path: Path) -> None:
+    values = np.array([0.4, 0.6, -0.4, -0.6, 32767.4, 40000.0, -40000.0]) / 32768
+    soundfile.write(tmp_path / "a.wav", values.astype(np.float32), SAMPLE_RATE, "FLOAT")
+    manifest = write_lines(tmp_path / "m.jsonl", [{"audio_filepath": "a.wav", "speaker": "x"}])
+    corpus = Corpus.from_manifest(manifest, tmp_path / "cache")
+    assert corpus.samples.dtype == np.int16
+    assert corpus.samples.tolist() == [0, 1, 0, -1, 32767, 32767, -32768]
+
+
+def test_noise_needs_no_speaker(tmp_path: Path) -> None:
+    corpus = Corpus.from_manifest(write_noise(tmp_path), tmp_path / "cache", spoken=False)
+    assert corpus.speakers == ("",)
+    assert corpus.length.tolist() == [3 * SAMPLE_RATE]
+
+
+def test_second_call_maps_what_the_first_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_corpus(tmp_path / "speech")
+    first = Corpus.from_manifest(manifest, tmp_path / "cache")
+    monkeypatch.setattr(corpus_module, "read_audio", fail)
+    second = Corpus.from_manifest(manifest, tmp_path / "cache")
+    assert isinstance(second.samples, np.memmap)
+    assert np.array_equal(first.samples, second.samples)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_cache_lies_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    Corpus.from_manifest(write_corpus(tmp_path / "speech", 1, 1))
+    assert len(list((tmp_path / "xdg" / "diarize").iterdir())) == 2
+
+
+def test_changed_recording_or_line_is_decoded_anew(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "speech", 1, 1)
+    before = Corpus.from_manifest(manifest, tmp_path / "cache")
+    soundfile.write(tmp_path / "speech" / "speaker_0.wav", np.zeros(32000), SAMPLE_RATE)
+    after = Corpus.from_manifest(manifest, tmp_path / "cache")
+    assert before.samples.any() and not after.samples.any()
+    line = {"audio_filepath": "speech/speaker_0.wav", "offset": 0.5, "speaker": "x"}
+    moved = Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", [line]), tmp_path / "cache")
+    assert moved.length.tolist() == [24000]
+
+
+def test_half_a_cache_is_none(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "speech", 1, 1)
+    whole = np.array(Corpus.from_manifest(manifest, tmp_path / "cache").samples)
+    next((tmp_path / "cache").glob("*.int16")).unlink()
+    assert np.array_equal(Corpus.from_manifest(manifest, tmp_path / "cache").samples, whole)
+
+
+def test_interrupted_decoding_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_corpus(tmp_path / "speech", 2, 1)
+    (tmp_path / "speech" / "speaker_1.wav").write_bytes(b"no audio")
+    with pytest.raises(AudioError, match=r"speaker_1\.wav"):
+        Corpus.from_manifest(manifest, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_many_may_decode_at_once(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "speech")
+
+    def build(_: int) -> np.ndarray:
+        return np.array(Corpus.from_manifest(manifest, tmp_path / "cache").samples)
+
+    with ThreadPoolExecutor(4) as pool:
+        built = list(pool.map(build, range(4)))
+    assert all(np.array_equal(one, built[0]) for one in built)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_another_process_gets_the_file_and_not_the_samples(tmp_path: Path) -> None:
+    corpus = Corpus.from_manifest(write_corpus(tmp_path / "speech"), tmp_path / "cache")
+    sent = pickle.dumps(corpus)
+    assert len(sent) < corpus.samples.nbytes / 10
+    received = pickle.loads(sent)
+    assert isinstance(received.samples, np.memmap)
+    assert np.array_equal(received.samples, corpus.samples)
+    assert received.speakers == corpus.speakers
+
+
+def test_fingerprints_tell_corpora_apart(tmp_path: Path) -> None:
+    one = Corpus.from_manifest(write_corpus(tmp_path / "a", 2), tmp_path / "cache")
+    other = Corpus.from_manifest(write_corpus(tmp_path / "b", 3), tmp_path / "cache")
+    assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"audio_filepath": "a.wav"}, r"m\.jsonl:1: has no 'speaker', but .*\. Add the key"),
+        (
+            {"audio_filepath": "a.wav", "offset": 1.5, "speaker": "x"},
+            r"m\.jsonl:1: starts at 1\.50 s, but its audio lasts 1\.00 s\. Correct",
+        ),
+        (
+            {"audio_filepath": "a.wav", "offset": 0.5, "duration": 0.75, "speaker": "x"},
+            r"m\.jsonl:1: ends at 1\.25 s, but its audio lasts 1\.00 s\. Shorten",
+        ),
+    ],
+)
+def test_lines_that_cannot_be_used(tmp_path: Path, line: dict, message: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    with pytest.raises(ManifestError, match=message):
+        Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", [line]), tmp_path / "cache")
+
+
+def test_hundredths_past_the_end_are_rounding(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    line = {"audio_filepath": "a.wav", "duration": 1.01, "speaker": "x"}
+    corpus = Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", [line]), tmp_path / "cache")
+    assert corpus.length.tolist() == [SAMPLE_RATE]
+
+
+def test_empty_manifest_is_no_corpus(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"m\.jsonl: has 0 lines, but .* at least 1"):
+        Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", []), tmp_path / "cache")

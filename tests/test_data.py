@@ -1,0 +1,291 @@
+"""Sessions as batches: activity by arrival, padding, voices, and an order that can be resumed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diarize.data import (
+    Collate,
+    Example,
+    MixedDataset,
+    SessionDataset,
+    SimulatedDataset,
+    StreamSampler,
+)
+from diarize.errors import ManifestError
+from diarize.formats.rttm import write_rttm
+from diarize.formats.uem import write_uem
+from diarize.frames import FrameGrid
+from diarize.manifest import Session
+from diarize.turns import Segment, Turn
+
+GRID = FrameGrid(16000, 1600)
+"""Ten frames a second, so that drawings stay small."""
+
+
+def example(duration: float, turns: list[Turn], value: float = 0.5) -> Example:
+    waveform = np.full(round(duration * 16000), value, dtype=np.float32)
+    return Example("s", waveform, turns)
+
+
+def picture(activity: Tensor) -> list[str]:
+    """A line per slot, # where it is active."""
+    return ["".join("#" if value else "." for value in column) for column in activity.T]
+
+
+# ---- batches
+
+MEETING = [
+    Turn(0.3, 0.8, "ann"),
+    Turn(0.1, 0.5, "bob"),
+    Turn(0.9, 1.0, "bob"),
+]
+
+
+def test_slots_are_filled_in_order_of_arrival() -> None:
+    batch = Collate(GRID, 3)([example(1.0, MEETING)])
+    assert picture(batch.activity[0]) == [
+        ".####....#",  # bob
+        "...#####..",  # ann
+        "..........",
+    ]
+
+
+def test_shorter_examples_are_padded_with_silence() -> None:
+    short = example(0.45, [Turn(0.0, 0.45, "cid")], value=-0.5)
+    batch = Collate(GRID, 2)([example(1.0, MEETING), short])
+    assert batch.waveform.shape == (2, 16000) and batch.waveform.dtype == torch.float32
+    assert batch.num_samples.tolist() == [16000, 7200]
+    assert batch.num_frames.tolist() == [10, 5]
+    assert (batch.waveform[1, :7200] == -0.5).all() and not batch.waveform[1, 7200:].any()
+    assert picture(batch.activity[1]) == ["#####.....", ".........."]
+    assert batch.turns[0] == MEETING
+    assert batch.session_ids == ["s", "s"]
+
+
+def test_voices_are_told_where_they_talk_alone() -> None:
+    batch = Collate(GRID, 2, {"ann": 4, "bob": 7})([example(1.0, MEETING)])
+    assert batch.voice.tolist() == [[-1, 7, 7, -1, -1, 4, 4, 4, -1, 7]]
+
+
+def test_voices_that_are_not_trained_have_no_class() -> None:
+    batch = Collate(GRID, 2, {"ann": 0})([example(1.0, MEETING)])
+    assert batch.voice.tolist() == [[-1, -1, -1, -1, -1, 0, 0, 0, -1, -1]]
+    assert (Collate(GRID, 2)([example(1.0, MEETING)]).voice == -1).all()
+
+
+def test_speakers_beyond_the_slots_are_counted_and_still_no_silence() -> None:
+    crowd = [Turn(0.0, 0.5, "a"), Turn(0.2, 1.0, "b"), Turn(0.4, 0.7, "c"), Turn(2.0, 3.0, "d")]
+    voices = {name: index for index, name in enumerate("abcd")}
+    batch = Collate(GRID, 1, voices)([example(1.0, crowd), example(0.5, crowd[:1])])
+    assert (batch.num_speakers, batch.dropped_speakers) == (4, 2)  # d speaks after the end
+    assert picture(batch.activity[0]) == ["#####....."]
+    # Whoever has no slot talks into the others' speech, and has a voice of their own.
+    assert batch.voice[0].tolist() == [0, 0, -1, -1, -1, -1, -1, 1, 1, 1]
+
+
+def test_batch_moves_its_tensors_and_keeps_the_rest() -> None:
+    batch = Collate(GRID, 2)([example(1.0, MEETING)])
+    moved = batch.to("meta")
+    assert moved.waveform.device.type == moved.voice.device.type == "meta"
+    assert (moved.turns, moved.num_speakers) == (batch.turns, 2)
+    assert batch.waveform.device.type == "cpu"
+
+
+# ---- recorded sessions
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    """Ten seconds from second 2 of a recording whose samples tell their time."""
+    ramp = np.arange(14 * 16000) / (14 * 16000)
+    soundfile.write(tmp_path / "a.flac", ramp, 16000, "PCM_24")
+    turns = [Turn(1.0, 3.5, "ann"), Turn(5.0, 9.0, "bob"), Turn(8.5, 13.0, "ann")]
+    write_rttm(tmp_path / "a.rttm", {"a": turns})
+    return Session("a", tmp_path / "a.flac", 2.0, 10.0, rttm=tmp_path / "a.rttm", where="m:1")
+
+
+def seconds(waveform: np.ndarray) -> tuple[float, float]:
+    """Where in the recording a waveform begins and ends."""
+    return round(float(waveform[0]) * 14, 3), round(float(waveform[-1]) * 14, 3)
+
+
+def test_session_is_whole_without_a_window(session: Session) -> None:
+    dataset = SessionDataset([session], None)
+    assert len(dataset) == 1
+    whole = dataset[0]
+    assert seconds(whole.waveform) == (2.0, 12.0)
+    assert whole.turns == [Turn(0.0, 1.5, "ann"), Turn(3.0, 7.0, "bob"), Turn(6.5, 10.0, "ann")]
+    assert whole.regions == [Segment(0.0, 10.0)]
+
+
+def test_windows_come_in_order_end_to_end(session: Session) -> None:
+    dataset = SessionDataset([session], 4.0)
+    windows = [dataset[index] for index in range(len(dataset))]
+    assert [seconds(w.waveform) for w in windows] == [(2.0, 6.0), (6.0, 10.0), (10.0, 12.0)]
+    assert windows[0].turns == [Turn(0.0, 1.5, "ann"), Turn(3.0, 4.0, "bob")]
+    assert windows[1].turns == [Turn(0.0, 3.0, "bob"), Turn(2.5, 4.0, "ann")]
+    assert windows[2].turns == [Turn(0.0, 2.0, "ann")]
+
+
+def test_rest_of_under_a_second_is_left_out(session: Session) -> None:
+    assert len(SessionDataset([session], 4.6)) == 2
+    assert len(SessionDataset([session], 4.5)) == 3
+    assert len(SessionDataset([session], 0.5)) == 19
+
+
+def test_shuffled_windows_depend_on_seed_and_index_alone(session: Session) -> None:
+    dataset = SessionDataset([session], 2.0, shuffle_seed=1, num_examples=50)
+    assert len(dataset) == 50
+    starts = [seconds(dataset[index].waveform)[0] for index in range(50)]
+    assert len(set(starts)) > 45
+    assert min(starts) >= 2.0 and max(starts) <= 10.0
+    assert min(starts) < 3.5 and max(starts) > 8.5
+    again = SessionDataset([session], 2.0, shuffle_seed=1, num_examples=50)
+    assert again[49].turns == dataset[49].turns
+    assert np.array_equal(again[49].waveform, dataset[49].waveform)
+    other = SessionDataset([session], 2.0, shuffle_seed=2, num_examples=50)
+    assert seconds(other[49].waveform) != seconds(dataset[49].waveform)
+
+
+def test_turns_of_a_shuffled_window_are_in_its_time(session: Session) -> None:
+    dataset = SessionDataset([session], 2.0, shuffle_seed=1, num_examples=50)
+    for index in range(20):
+        window = dataset[index]
+        assert window.waveform.size == 32000
+        start = seconds(window.waveform)[0]
+        for turn in window.turns:
+            assert 0 <= turn.start < turn.end <= 2.0 + 1e-9
+            if turn.start > 0:
+                assert turn.start + start == pytest.approx(5.0 if turn.speaker == "bob" else 8.5)
+
+
+def test_long_sessions_are_drawn_more_often(session: Session, tmp_path: Path) -> None:
+    short = Session("a", session.audio, 2.0, 2.5, rttm=session.rttm)
+    dataset = SessionDataset([session, short], 30.0, shuffle_seed=0, num_examples=200)
+    sizes = [dataset[index].waveform.size for index in range(200)]
+    assert set(sizes) == {160000, 40000}
+    assert np.mean(np.array(sizes) == 160000) == pytest.approx(0.8, abs=0.1)
+
+
+def test_spans_that_share_an_id_keep_their_own_turns(session: Session) -> None:
+    spans = [Session("a", session.audio, start, 5.0, rttm=session.rttm) for start in (1.0, 7.0)]
+    dataset = SessionDataset(spans, None)
+    assert [turn.speaker for turn in dataset[0].turns] == ["ann", "bob"]
+    assert [turn.speaker for turn in dataset[1].turns] == ["bob", "ann"]
+
+
+def test_session_without_duration_lasts_to_the_end(session: Session) -> None:
+    endless = Session("a", session.audio, 11.0, rttm=session.rttm)
+    assert seconds(SessionDataset([endless], 30.0)[0].waveform) == (11.0, 14.0)
+
+
+def test_scored_regions_are_in_the_time_of_the_window(session: Session, tmp_path: Path) -> None:
+    write_uem(tmp_path / "a.uem", {"a": [Segment(0.0, 3.0), Segment(7.0, 20.0)]})
+    scored = Session("a", session.audio, 2.0, 10.0, session.rttm, tmp_path / "a.uem")
+    dataset = SessionDataset([scored], 4.0)
+    assert [dataset[index].regions for index in range(3)] == [
+        [Segment(0.0, 1.0)],
+        [Segment(1.0, 4.0)],
+        [Segment(0.0, 2.0)],
+    ]
+    whole = Session("a", session.audio, rttm=session.rttm)
+    assert SessionDataset([whole], None)[0].regions is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rttm": None}, r"m:1: session 'a' has no rttm_filepath, but .* references\. Add it"),
+        (
+            {"offset": 15.0, "duration": None},
+            r"m:1: session 'a' starts at 15\.00 s, but its audio lasts 14\.00 s\. Correct",
+        ),
+    ],
+)
+def test_sessions_that_cannot_be_used(session: Session, change: dict, message: str) -> None:
+    wrong = Session(**(vars(session) | change))
+    with pytest.raises(ManifestError, match=message):
+        SessionDataset([wrong], 4.0)
+
+
+def test_no_sessions_are_no_data() -> None:
+    with pytest.raises(ManifestError, match=r"has 0 lines, but .* at least 1"):
+        SessionDataset([], 4.0)
+
+
+# ---- simulated and mixed
+
+
+def numbered(offset: int, count: int = 1000) -> SimulatedDataset:
+    """Examples whose only sample is their index plus an offset."""
+    return SimulatedDataset(lambda i: (np.array([offset + i], dtype=np.float32), []), count)
+
+
+def test_simulated_examples_are_the_simulators(session: Session) -> None:
+    dataset = numbered(5, 7)
+    assert len(dataset) == 7
+    assert dataset[3].waveform.tolist() == [8.0]
+    assert dataset[3].session_id == "simulated-3"
+
+
+def test_mixture_has_its_share_of_recordings_in_a_fixed_order() -> None:
+    mixed = MixedDataset(numbered(0), numbered(1000), 0.3, seed=4)
+    drawn = [float(mixed[index].waveform[0]) for index in range(400)]
+    recorded = np.array(drawn) >= 1000
+    assert recorded.mean() == pytest.approx(0.3, abs=0.07)
+    assert [value % 1000 for value in drawn] == list(range(400))
+    again = MixedDataset(numbered(0), numbered(1000), 0.3, seed=4)
+    assert [float(again[index].waveform[0]) for index in range(400)] == drawn
+    other = MixedDataset(numbered(0), numbered(1000), 0.3, seed=5)
+    assert [float(other[index].waveform[0]) for index in range(400)] != drawn
+
+
+@pytest.mark.parametrize(("share", "offset"), [(0.0, 0), (1.0, 1000)])
+def test_mixture_of_one_kind(share: float, offset: int) -> None:
+    mixed = MixedDataset(numbered(0), numbered(1000), share, seed=0)
+    assert [mixed[index].waveform[0] for index in range(20)] == [offset + i for i in range(20)]
+
+
+# ---- the order of a run
+
+sizes = st.integers(1, 5)
+
+
+@given(batch_size=sizes, num_ranks=sizes, num_steps=st.integers(0, 9))
+@settings(deadline=None, max_examples=30)
+def test_every_index_is_seen_once_over_steps_and_ranks(
+    batch_size: int, num_ranks: int, num_steps: int
+) -> None:
+    samplers = [
+        StreamSampler(batch_size, num_steps, rank=rank, num_ranks=num_ranks)
+        for rank in range(num_ranks)
+    ]
+    seen = [index for sampler in samplers for batch in sampler for index in batch]
+    assert sorted(seen) == list(range(batch_size * num_ranks * num_steps))
+    assert all(len(sampler) == num_steps for sampler in samplers)
+
+
+@given(batch_size=sizes, num_ranks=sizes, num_steps=st.integers(0, 9), data=st.data())
+@settings(deadline=None, max_examples=30)
+def test_a_resumed_run_sees_the_tail(
+    batch_size: int, num_ranks: int, num_steps: int, data: st.DataObject
+) -> None:
+    done = data.draw(st.integers(0, num_steps))
+    rank = data.draw(st.integers(0, num_ranks - 1))
+    whole = list(StreamSampler(batch_size, num_steps, rank=rank, num_ranks=num_ranks))
+    tail = StreamSampler(batch_size, num_steps, lambda: done, rank, num_ranks)
+    assert list(tail) == whole[done:]
+
+
+def test_the_step_is_asked_when_batches_are_drawn() -> None:
+    step = 0
+    sampler = StreamSampler(2, 3, lambda: step)
+    step = 2
+    assert list(sampler) == [[4, 5]]

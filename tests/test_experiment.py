@@ -1,0 +1,114 @@
+"""An experiment's folder: never overwritten, resumed with its own settings alone."""
+
+import json
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from diarize import experiment
+from diarize.errors import ConfigError
+from diarize.experiment import check_experiment, differences, environment, open_experiment
+
+
+@dataclass
+class Inner:
+    rate: float = 0.1
+    sizes: list[int] = field(default_factory=lambda: [1, 2])
+
+
+@dataclass
+class Settings:
+    seed: int = 0
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_new_folder_holds_settings_and_environment(tmp_path: Path) -> None:
+    folder = tmp_path / "exp" / "name"
+    check_experiment(folder, Settings(), resume=False)
+    assert not folder.exists()
+    open_experiment(folder, Settings(seed=3), accelerator="1 x abacus")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "environment.json"]
+    assert "seed: 3" in (folder / "config.yaml").read_text()
+    facts = json.loads((folder / "environment.json").read_text())
+    assert facts["accelerator"] == "1 x abacus"
+    assert facts["packages"]["torch"][0].isdigit()
+
+
+def test_each_start_adds_a_line_and_leaves_the_settings(tmp_path: Path) -> None:
+    open_experiment(tmp_path, Settings())
+    stored = (tmp_path / "config.yaml").read_bytes()
+    check_experiment(tmp_path, Settings(), resume=True)
+    open_experiment(tmp_path, Settings())
+    assert (tmp_path / "config.yaml").read_bytes() == stored
+    lines = (tmp_path / "environment.json").read_text().splitlines()
+    assert len([json.loads(line) for line in lines]) == 2
+
+
+def test_experiment_is_not_overwritten(tmp_path: Path) -> None:
+    open_experiment(tmp_path, Settings())
+    message = r"holds an experiment already, but --resume was not given\. Resume it, choose"
+    with pytest.raises(ConfigError, match=message):
+        check_experiment(tmp_path, Settings(), resume=False)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_checkpoints_of_nobody_are_not_overwritten(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ConfigError, match=r"holds checkpoints, but no config\.yaml"):
+        check_experiment(tmp_path, Settings(), resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_folder_with_a_log_may_be_used(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "train.log").touch()
+    check_experiment(tmp_path, Settings(), resume)
+
+
+def test_other_settings_are_not_resumed(tmp_path: Path) -> None:
+    open_experiment(tmp_path, Settings())
+    message = (
+        r"config\.yaml: the experiment was begun with inner\.rate=0\.1, not 0\.2; "
+        r"inner\.sizes=\[1, 2\], not \[1\]; seed=0, not 4\. Resume with the same settings"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check_experiment(tmp_path, Settings(4, Inner(0.2, [1])), resume=True)
+
+
+def test_settings_newer_than_the_folder_have_their_defaults(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("inner: {rate: 0.1}\n")
+    check_experiment(tmp_path, Settings(), resume=True)
+    with pytest.raises(ConfigError, match=r"seed=0, not 1"):
+        check_experiment(tmp_path, Settings(seed=1), resume=True)
+
+
+def test_differences_name_the_dotted_key() -> None:
+    old = {"a": {"b": 1, "c": [2]}, "d": None}
+    assert differences(old, {"a": {"b": 1, "c": [3]}, "d": {"e": 0}}) == [
+        "a.c=[2], not [3]",
+        "d=None, not {'e': 0}",
+    ]
+    assert differences(old, old) == []
+
+
+def test_commit_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        ("ls-files", "experiment.py"): "experiment.py",
+        ("rev-parse", "HEAD"): "abc",
+        ("status", "--porcelain", "--untracked-files=no"): " M a.py\n M b.py",
+    }
+    monkeypatch.setattr(experiment, "_git", lambda *words: answers[words])
+    facts = environment()
+    assert (facts["commit"], facts["changed_files"]) == ("abc", [" M a.py", " M b.py"])
+    answers[("ls-files", "experiment.py")] = ""  # a repository that only surrounds it
+    facts = environment()
+    assert (facts["commit"], facts["changed_files"]) == ("", [])
+
+
+def test_environment_is_told_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*args: object, **kwargs: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(subprocess, "run", absent)
+    assert environment()["commit"] == ""

@@ -1,0 +1,455 @@
+"""Sessions are what their turns say, the same for everybody who asks, and kept as they are."""
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tones import PITCHES, SAMPLE_RATE, tone, write_corpus, write_lines, write_noise
+
+from diarize.config import load_config
+from diarize.corpus import Corpus
+from diarize.errors import ConfigError, ManifestError
+from diarize.formats.rttm import read_rttm
+from diarize.manifest import check_manifest, read_manifest
+from diarize.simulate import SimulationConfig, Simulator, write_sessions
+from diarize.turns import Turn, merge
+
+Make = Callable[..., Simulator]
+
+SHORT = {"duration": 6.0, "silence": 0.5, "level_spread": 0.0}
+INDEPENDENT = SHORT | {"independent_share": 1.0}
+CONVERSATION = SHORT | {"independent_share": 0.0, "duration": 20.0}
+ENDLESS = INDEPENDENT | {"duration": None}
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Four tones, each with utterances of 0.4, 0.5 and 0.6 s."""
+    folder = tmp_path_factory.mktemp("speech")
+    return Corpus.from_manifest(write_corpus(folder, 4, 3, 0.4), folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("noise")
+    return Corpus.from_manifest(write_noise(folder), folder / "cache", spoken=False)
+
+
+@pytest.fixture
+def simulator(speech: Corpus) -> Make:
+    """``simulator(seed=0, noises=None, rooms=None, **settings)``."""
+
+    def make(seed: int = 0, noises: Corpus | None = None, rooms=None, **settings) -> Simulator:
+        config = SimulationConfig(**({"min_voice": 0.5} | settings))
+        return Simulator(config, speech, noises, rooms, seed)
+
+    return make
+
+
+def power(waveform: np.ndarray) -> float:
+    return float(np.mean(np.square(waveform, dtype=np.float64)))
+
+
+def samples(turn: Turn) -> slice:
+    return slice(round(turn.start * SAMPLE_RATE), round(turn.end * SAMPLE_RATE))
+
+
+def covered(turns: list[Turn], num_samples: int) -> np.ndarray:
+    """How many speak in each sample."""
+    count = np.zeros(num_samples, dtype=int)
+    for turn in turns:
+        count[samples(turn)] += 1
+    return count
+
+
+# ---- whoever asks, whenever
+
+
+@pytest.mark.parametrize("style", [INDEPENDENT, CONVERSATION])
+def test_a_session_is_the_same_in_any_order_and_process(simulator: Make, style: dict) -> None:
+    one, other = simulator(seed=7, **style), pickle.loads(pickle.dumps(simulator(seed=7, **style)))
+    first = [one.session(index) for index in (0, 1, 2)]
+    again = [other.session(index) for index in (2, 1, 0)][::-1]
+    for (waveform, turns), (same_waveform, same_turns) in zip(first, again, strict=True):
+        assert np.array_equal(waveform, same_waveform)
+        assert turns == same_turns
+
+
+def test_no_two_indices_or_seeds_make_the_same(simulator: Make) -> None:
+    made = [simulator(seed=seed, **SHORT).session(index) for seed in (0, 1) for index in range(4)]
+    waveforms = {waveform.tobytes() for waveform, _ in made}
+    drawn = {tuple((t.start, t.end) for t in turns) for _, turns in made}
+    assert len(waveforms) == len(drawn) == 8
+
+
+# ---- turns mean speech
+
+
+@pytest.mark.parametrize("style", [INDEPENDENT, CONVERSATION, ENDLESS])
+def test_there_is_sound_in_turns_and_silence_elsewhere(simulator: Make, style: dict) -> None:
+    for index in range(4):
+        waveform, turns = simulator(**style).session(index)
+        assert waveform.dtype == np.float32 and np.abs(waveform).max() <= 1.0
+        assert turns == sorted(turns, key=lambda t: (t.start, t.end, t.speaker))
+        count = covered(turns, waveform.size)
+        assert not waveform[count == 0].any()
+        assert count.any()
+        for turn in turns:
+            assert power(waveform[samples(turn)]) > 1e-4
+
+
+def test_a_turn_has_the_voice_of_its_speaker(simulator: Make) -> None:
+    waveform, turns = simulator(**CONVERSATION, num_speakers=[0, 0, 1]).session(0)
+    count = covered(turns, waveform.size)
+    heard = set()
+    for turn in turns:
+        if (count[samples(turn)] == 1).all() and turn.duration > 0.3:
+            spectrum = np.abs(np.fft.rfft(waveform[samples(turn)]))
+            pitch = float(np.argmax(spectrum)) / turn.duration
+            nearest = int(np.argmin([abs(pitch - known) for known in PITCHES]))
+            assert turn.speaker == f"speaker_{nearest}"
+            heard.add(turn.speaker)
+    assert len(heard) == 3
+
+
+def test_level_is_that_of_each_turn(simulator: Make) -> None:
+    waveform, turns = simulator(**INDEPENDENT, num_speakers=[1], level=-30.0).session(0)
+    for turn in turns[:-1]:  # the last may be cut by the end
+        assert 10 * np.log10(power(waveform[samples(turn)])) == pytest.approx(-30.0, abs=0.1)
+
+
+@pytest.mark.parametrize("style", [INDEPENDENT, CONVERSATION])
+def test_duration_is_exact(simulator: Make, style: dict) -> None:
+    for index in range(3):
+        waveform, turns = simulator(**style | {"duration": 3.21}).session(index)
+        assert waveform.size == round(3.21 * SAMPLE_RATE)
+        assert max(turn.end for turn in turns) <= 3.21
+
+
+def test_session_too_short_for_a_first_word_is_silent(simulator: Make) -> None:
+    made = [
+        simulator(**INDEPENDENT | {"silence": 5.0, "duration": 0.2}).session(i) for i in range(9)
+    ]
+    assert {waveform.size for waveform, _ in made} == {3200}
+    assert any(not turns and not waveform.any() for waveform, turns in made)
+
+
+@pytest.mark.parametrize("style", [CONVERSATION, ENDLESS])
+def test_nobody_overlaps_himself(simulator: Make, style: dict) -> None:
+    busy = {"overlap": 0.9, "hold": 0.1, "backchannel": 0.9, "pause": 0.2}
+    for index in range(8):
+        waveform, turns = simulator(**style | busy, num_speakers=[0, 0, 1]).session(index)
+        assert merge(turns) == turns  # no two turns of one speaker touch
+        count = covered(turns, waveform.size)
+        assert count.max() <= 3
+
+
+# ---- who
+
+
+def test_numbers_of_speakers_follow_their_weights(simulator: Make) -> None:
+    one_each = {"min_utterances": 1, "max_utterances": 1}
+    maker = simulator(**ENDLESS | one_each, num_speakers=[1, 0, 3])
+    counts = [len({turn.speaker for turn in maker.session(i)[1]}) for i in range(150)]
+    assert set(counts) == {1, 3}
+    assert np.mean(np.array(counts) == 3) == pytest.approx(0.75, abs=0.12)
+
+
+def test_a_speaker_who_says_too_little_is_not_used(simulator: Make, speech: Corpus) -> None:
+    shortened = speech.length.copy()
+    shortened[speech.voice == 2] = 1600
+    little = replace(speech, length=shortened)
+    maker = Simulator(SimulationConfig(**INDEPENDENT, min_voice=0.5), little)
+    assert maker.voices == ["speaker_0", "speaker_1", "speaker_3"]
+    heard = {turn.speaker for i in range(20) for turn in maker.session(i)[1]}
+    assert heard == set(maker.voices)
+
+
+def test_each_speed_is_another_voice(simulator: Make) -> None:
+    maker = simulator(**INDEPENDENT, speed=[0.9, 1.0, 1.0])
+    assert maker.voices[:2] == ["speaker_0@0.9", "speaker_0"]
+    assert len(maker.voices) == 8
+    heard = {turn.speaker for i in range(30) for turn in maker.session(i)[1]}
+    assert heard == set(maker.voices)
+
+
+def test_utterances_repeat_only_when_all_were_used(simulator: Make) -> None:
+    settings = ENDLESS | {"min_utterances": 3, "max_utterances": 3}
+    for index in range(5):
+        _, turns = simulator(**settings, num_speakers=[1]).session(index)
+        assert sorted(round(turn.duration, 3) for turn in turns) == [0.4, 0.5, 0.6]
+
+
+# ---- independent speakers
+
+
+def test_silences_are_exponential_with_their_mean(simulator: Make) -> None:
+    maker = simulator(**ENDLESS | {"silence": 2.0})
+    silences, numbers = [], []
+    for index in range(40):
+        _, turns = maker.session(index)
+        for speaker in {turn.speaker for turn in turns}:
+            own = [turn for turn in turns if turn.speaker == speaker]
+            ends = [0.0, *(turn.end for turn in own)]
+            silences += [turn.start - end for turn, end in zip(own, ends, strict=False)]
+            numbers.append(len(own))
+    assert np.mean(silences) == pytest.approx(2.0, abs=0.2)
+    assert np.std(silences) == pytest.approx(2.0, abs=0.3)
+    assert np.median(silences) == pytest.approx(2.0 * np.log(2), abs=0.2)
+    assert min(numbers) == 10 and max(numbers) == 20
+
+
+def test_session_without_duration_ends_with_its_last_word(simulator: Make) -> None:
+    waveform, turns = simulator(**ENDLESS).session(0)
+    assert waveform.size == round(max(turn.end for turn in turns) * SAMPLE_RATE)
+
+
+def test_packaged_settings_are_those_of_the_paper(root: Path) -> None:
+    config = load_config(SimulationConfig, [root / "conf" / "simulate.yaml"])
+    assert (config.independent_share, config.duration, config.silence) == (1.0, None, 2.0)
+    assert (config.min_utterances, config.max_utterances) == (10, 20)
+
+
+# ---- conversations
+
+
+def overlap_share(maker: Simulator) -> float:
+    count = np.concatenate([covered(t, w.size) for w, t in (maker.session(i) for i in range(6))])
+    return float(np.sum(count > 1) / np.sum(count > 0))
+
+
+def test_conversations_overlap_as_often_as_asked(simulator: Make) -> None:
+    quiet = CONVERSATION | {"backchannel": 0.0, "hold": 0.0, "overlap_duration": 0.3}
+    assert overlap_share(simulator(**quiet, overlap=0.0)) == 0.0
+    assert 0.2 < overlap_share(simulator(**quiet, overlap=1.0)) < 0.8
+
+
+def test_a_floor_that_is_held_has_one_speaker(simulator: Make) -> None:
+    alone = CONVERSATION | {"backchannel": 0.0, "hold": 1.0}
+    for index in range(4):
+        _, turns = simulator(**alone).session(index)
+        assert len({turn.speaker for turn in turns}) == 1
+
+
+def test_backchannels_are_words_within_the_turns_of_others(simulator: Make) -> None:
+    commented = CONVERSATION | {"backchannel": 1.0, "hold": 1.0, "overlap": 0.0, "pause": 5.0}
+    for index in range(4):
+        _, turns = simulator(**commented).session(index)
+        holder = turns[0].speaker
+        starts = [t.start for t in turns if t.speaker != holder]
+        spans = [(t.start, t.end) for t in turns if t.speaker == holder]
+        assert starts
+        assert all(any(a < start < b for a, b in spans) for start in starts)
+
+
+def test_long_utterances_are_cut(simulator: Make) -> None:
+    settings = {"overlap": 0.0, "backchannel": 0.0, "max_turn": 0.2}
+    _, turns = simulator(**CONVERSATION | settings).session(0)
+    assert max(turn.duration for turn in turns) <= 0.2 + 1e-9
+
+
+# ---- rooms, noise, lines
+
+
+def test_noise_is_as_loud_as_asked(simulator: Make, noise: Corpus) -> None:
+    settings = INDEPENDENT | {"noise": 1.0, "snr": [12.0, 12.0]}
+    clean, turns = simulator(**settings).session(1)
+    noisy, same_turns = simulator(noises=noise, **settings).session(1)
+    assert turns == same_turns
+    added = noisy.astype(np.float64) - clean
+    assert 10 * np.log10(power(clean) / power(added)) == pytest.approx(12.0, abs=0.05)
+    assert added[:1600].any() and added[-1600:].any()  # a short noise is repeated to the end
+
+
+def test_ratios_of_noise_fill_their_range(simulator: Make, noise: Corpus) -> None:
+    settings = INDEPENDENT | {"noise": 1.0, "snr": [5.0, 20.0], "duration": 1.0, "silence": 0.1}
+    ratios = []
+    for index in range(30):
+        clean, _ = simulator(**settings).session(index)
+        noisy, _ = simulator(noises=noise, **settings).session(index)
+        ratios.append(10 * np.log10(power(clean) / power(noisy.astype(np.float64) - clean)))
+    assert 4.9 < min(ratios) < 8.0 and 17.0 < max(ratios) < 20.1
+
+
+def test_rooms_keep_the_timing(simulator: Make) -> None:
+    late = np.zeros((2000, 3), dtype=np.float32)
+    late[[900, 1000, 1100], [0, 1, 2]] = 0.5  # the direct path alone, after 56 ms and more
+    settings = INDEPENDENT | {"reverberation": 1.0, "num_speakers": [0, 0, 1]}
+    dry, turns = simulator(**settings).session(2)
+    wet, same_turns = simulator(rooms=[late], **settings).session(2)
+    assert turns == same_turns
+    assert wet == pytest.approx(dry, abs=1e-5)
+
+
+def test_a_room_adds_a_tail(simulator: Make) -> None:
+    room = np.zeros((4000, 1), dtype=np.float32)
+    room[[0, 3200], 0] = 1.0, 0.5  # an echo after 0.2 s
+    settings = INDEPENDENT | {"reverberation": 1.0, "num_speakers": [1]}
+    waveform, turns = simulator(rooms=[room], **settings).session(2)
+    first = turns[0]
+    assert not waveform[: samples(first).start - 1].round(6).any()
+    assert waveform[samples(first).stop : samples(first).stop + 1600].round(6).any()
+
+
+def test_a_telephone_passes_its_band_alone(simulator: Make) -> None:
+    waveform, turns = simulator(**INDEPENDENT, telephone=1.0).session(0)
+    spectrum = np.square(np.abs(np.fft.rfft(waveform)))
+    frequency = np.fft.rfftfreq(waveform.size, 1 / SAMPLE_RATE)
+    outside = (frequency < 300) | (frequency > 3400)
+    assert turns and spectrum[outside].sum() < 1e-6 * spectrum.sum()
+
+
+def test_loud_mixtures_are_scaled_and_not_clipped(simulator: Make) -> None:
+    loud, _ = simulator(**INDEPENDENT, level=3.0).session(0)
+    quiet, _ = simulator(**INDEPENDENT, level=-26.0).session(0)
+    assert np.abs(loud).max() == pytest.approx(1.0)
+    assert np.corrcoef(loud, quiet)[0, 1] == pytest.approx(1.0, abs=1e-6)
+
+
+# ---- from manifests
+
+
+def write_room(folder: Path, response: np.ndarray, **keys: float) -> Path:
+    soundfile.write(folder / "room.wav", response, SAMPLE_RATE, "FLOAT")
+    return write_lines(folder / "rir.jsonl", [{"audio_filepath": "room.wav"} | keys])
+
+
+def test_manifests_name_speech_noise_and_rooms(tmp_path: Path) -> None:
+    response = np.zeros((320, 2), dtype=np.float32)
+    response[[90, 170], [0, 1]] = 1.0
+    rooms = write_room(tmp_path, response, offset=0.005, duration=0.01)
+    config = SimulationConfig(**INDEPENDENT, noise=0.5, reverberation=0.5)
+    speech, noise = write_corpus(tmp_path), write_noise(tmp_path)
+    maker = Simulator.from_manifests(config, speech, noise, rooms, 3, tmp_path / "cache")
+    assert maker.voices == ["speaker_0", "speaker_1", "speaker_2"]
+    assert maker.noise is not None and maker.noise.length.tolist() == [3 * SAMPLE_RATE]
+    assert np.array_equal(maker.rooms[0], response[80:240])
+    assert maker.seed == 3
+
+
+def test_a_silent_room_is_refused(tmp_path: Path) -> None:
+    rooms = write_room(tmp_path, np.eye(320, 3)[:, [0, 1, 1]] * [1, 1, 0])
+    config = SimulationConfig(**INDEPENDENT, reverberation=0.5)
+    with pytest.raises(ManifestError, match=r"rir\.jsonl:1: channel 2 of 3 is silent, but"):
+        Simulator.from_manifests(config, write_corpus(tmp_path), rir=rooms, cache=tmp_path)
+
+
+@pytest.mark.parametrize(("manifest", "name"), [("noise", "noise"), ("rir", "reverberation")])
+def test_what_would_never_be_heard_is_refused(tmp_path: Path, manifest: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"x\.jsonl: has .*, but {name} is 0: .* Set {name}="):
+        Simulator.from_manifests(SimulationConfig(), "speech.jsonl", **{manifest: "x.jsonl"})
+
+
+# ---- on disk
+
+
+def test_sessions_on_disk_are_those_made_on_the_fly(simulator: Make, tmp_path: Path) -> None:
+    maker = simulator(seed=5, **SHORT, num_speakers=[0, 1, 1])
+    manifest = write_sessions(maker, 3, tmp_path / "out", show=False)
+    assert manifest == tmp_path / "out" / "manifest.jsonl"
+    assert check_manifest(manifest) == []
+    sessions = read_manifest(manifest)
+    assert [s.session_id for s in sessions] == [f"sim-5-00000{index}" for index in range(3)]
+    for index, session in enumerate(sessions):
+        waveform, turns = maker.session(index)
+        stored, sample_rate = soundfile.read(session.audio, dtype="float32")
+        assert sample_rate == SAMPLE_RATE and soundfile.info(session.audio).subtype == "PCM_16"
+        assert stored == pytest.approx(waveform, abs=2 / 32768)
+        assert session.duration == waveform.size / SAMPLE_RATE
+        assert session.num_speakers == len({turn.speaker for turn in turns})
+        written = read_rttm(session.rttm)[session.session_id]
+        assert [t.speaker for t in written] == [t.speaker for t in turns]
+        for one, other in zip(written, turns, strict=True):
+            assert (one.start, one.end) == pytest.approx((other.start, other.end), abs=0.0011)
+
+
+def test_what_is_missing_is_written_again_and_the_rest_kept(
+    simulator: Make, tmp_path: Path
+) -> None:
+    maker = simulator(**SHORT)
+    write_sessions(maker, 2, tmp_path, show=False)
+    audio, rttm = sorted((tmp_path / "audio").iterdir()), sorted((tmp_path / "rttm").iterdir())
+    whole = [path.read_bytes() for path in (*audio, *rttm)]
+    stamp = audio[1].stat().st_mtime_ns
+    audio[0].unlink()
+    (tmp_path / "manifest.jsonl").unlink()
+    write_sessions(maker, 2, tmp_path, show=False)
+    assert [path.read_bytes() for path in (*audio, *rttm)] == whole
+    assert audio[1].stat().st_mtime_ns == stamp
+    write_sessions(maker, 3, tmp_path, show=False)
+    assert len(read_manifest(tmp_path / "manifest.jsonl")) == 3
+
+
+def test_interrupted_writing_leaves_no_half_session(
+    simulator: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(path: Path, *args: object, **kwargs: object) -> None:
+        path.write_bytes(b"half a file")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(soundfile, "write", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            write_sessions(simulator(**SHORT), 1, tmp_path, show=False)
+    assert list((tmp_path / "audio").iterdir()) == []
+    assert not (tmp_path / "manifest.jsonl").exists()
+    write_sessions(simulator(**SHORT), 1, tmp_path, show=False)
+    assert check_manifest(tmp_path / "manifest.jsonl") == []
+
+
+def test_sessions_of_two_simulations_are_not_mixed(simulator: Make, tmp_path: Path) -> None:
+    write_sessions(simulator(**SHORT), 1, tmp_path, show=False)
+    with pytest.raises(ConfigError, match=r"made with config\.hold=0\.35, not 0\.5\. Choose"):
+        write_sessions(simulator(**SHORT, hold=0.5), 1, tmp_path, show=False)
+    with pytest.raises(ConfigError, match=r"made with seed=0, not 1\. Choose another --output"):
+        write_sessions(simulator(seed=1, **SHORT), 1, tmp_path, show=False)
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_speakers": []}, r"num_speakers is \[\], but"),
+        ({"num_speakers": [0, 0]}, r"num_speakers is \[0, 0\], but .* one must be positive"),
+        ({"num_speakers": [1, -1]}, r"num_speakers is \[1, -1\], but no weight|may be negative"),
+        ({"duration": None}, r"duration is null and independent_share 0\.5, but"),
+        ({"duration": 0.0}, r"duration is 0, but it is at least 0\.1"),
+        ({"hold": 1.5}, r"hold is 1\.5, but a share is from 0 to 1"),
+        ({"noise": -0.1}, r"noise is -0\.1, but a share is from 0 to 1"),
+        ({"silence": -1.0}, r"silence is -1, but it is at least 0"),
+        ({"silence": float("nan")}, r"silence is nan, but it is at least 0"),
+        ({"max_turn": 0.0}, r"max_turn is 0, but it is at least 0\.1"),
+        ({"min_utterances": 0}, r"min_utterances is 0, but it is at least 1"),
+        ({"min_utterances": 30}, r"max_utterances is 20, but min_utterances is 30"),
+        ({"snr": [20.0, 5.0]}, r"snr is \[20\.0, 5\.0\], but a range has 2 ends, the lower first"),
+        ({"speed": []}, r"speed is \[\], but it lists at least 1 speed"),
+        ({"speed": [1.0, 0.0]}, r"speed is \[1\.0, 0\.0\], but .* all above 0"),
+    ],
+)
+def test_settings_that_mean_nothing(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SimulationConfig(**settings)
+
+
+def test_more_speakers_than_the_corpus_has(simulator: Make) -> None:
+    message = r"asks for 5 speakers, but the corpus has 4 with at least 0\.5 s of speech\. Add"
+    with pytest.raises(ConfigError, match=message):
+        simulator(**SHORT, num_speakers=[0, 0, 0, 0, 1])
+
+
+def test_seeds_are_not_negative(simulator: Make) -> None:
+    with pytest.raises(ConfigError, match=r"seed is -1, but it is at least 0"):
+        simulator(seed=-1, **SHORT)
+
+
+def test_utterances_say_who_speaks(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(200.0, 1.0), SAMPLE_RATE)
+    manifest = write_lines(tmp_path / "m.jsonl", [{"audio_filepath": "a.wav"}])
+    with pytest.raises(ManifestError, match=r"m\.jsonl:1: has no 'speaker', but"):
+        Simulator.from_manifests(SimulationConfig(), manifest, cache=tmp_path)
