@@ -96,22 +96,16 @@ class FastConformer(nn.Module):
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d):
-                gain = "linear" if "depthwise" in name else "relu"
-                nn.init.kaiming_normal_(module.weight, nonlinearity=gain)
+                linear = "depthwise" in name
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if linear else "relu")
             elif isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
             else:
                 continue
+            if name.startswith("layers.") and name.endswith((".project", "attention.output")):
+                nn.init.xavier_uniform_(module.weight, gain=0.1)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for layer in self.layers:
-            for branch_end in (
-                layer.feed_forward_first.project,
-                layer.attention.output,
-                layer.convolution.project,
-                layer.feed_forward_second.project,
-            ):
-                nn.init.xavier_uniform_(branch_end.weight, gain=0.1)
 
     @property
     def grid(self) -> FrameGrid:
