@@ -1,5 +1,6 @@
 """The checkpoints of a run: where it can be resumed, and where it was best."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import TorchCheckpointIO
 
+from diarize.errors import DiarizeError
 from diarize.files import replacing
 
 
@@ -15,7 +17,8 @@ class Checkpoints(Callback):
     """Writes ``last.ckpt`` every so many steps, and ``best.ckpt`` at the lowest validation DER.
 
     Both come after the validation of their step, so that a run resumed from ``last.ckpt`` has
-    neither to repeat nor to miss one. The last step of a run is always validated and saved.
+    neither to repeat nor to miss one. The last step of a run is always validated and saved. A run
+    that diverges is stopped before it is.
 
     Args:
         folder: of both files.
@@ -41,7 +44,17 @@ class Checkpoints(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save, unless the step is validated first."""
+        """Save, unless the step is validated first.
+
+        Raises:
+            DiarizeError: if the loss is no longer a number.
+        """
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            raise DiarizeError(
+                f"step {trainer.global_step}: the loss is {loss}, but training needs a finite one. "
+                f"Lower optimizer.learning_rate, perhaps from init={self._folder.parent}."
+            )
         if self._ends(trainer):
             # Lightning validates what stops, also where it is no multiple of the interval.
             trainer.should_stop = True

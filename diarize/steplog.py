@@ -14,13 +14,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
 from diarize.data import Batch
-from diarize.errors import DiarizeError
 from diarize.files import replacing
 from diarize.model import Diarizer
 
 
 class StepLog(Callback):
-    """Seeds each step by its number, tells how it goes, and stops a run that diverges.
+    """Seeds each step by its number, and tells how it goes.
 
     A line every so often has the losses, the audio heard per second, the share of time in which
     the training waited for data, and the speakers who were more than the slots, since their
@@ -59,17 +58,7 @@ class StepLog(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Print a line where it is time.
-
-        Raises:
-            DiarizeError: if the loss is no longer a number.
-        """
-        loss = float(outputs["loss"])
-        if not abs(loss) < float("inf"):
-            raise DiarizeError(
-                f"step {trainer.global_step}: the loss is {loss}, but training needs a finite one. "
-                "Lower optimizer.learning_rate, and start from the last checkpoint by init=…."
-            )
+        """Print a line where it is time."""
         self._speakers.add(batch)
         if trainer.global_step % self._every == 0:
             self._tell_steps(trainer, module)
