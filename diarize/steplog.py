@@ -23,7 +23,8 @@ class StepLog(Callback):
 
     A line every so often has the losses, the audio heard per second, the share of time in which
     the training waited for data, and the speakers who were more than the slots, since their
-    speech was no target. After each validation there is a line with its DER.
+    speech was no target. After each validation there is a line with its DER. On a terminal a bar
+    shows how far the run is.
 
     Args:
         seed: of the run.
@@ -35,10 +36,19 @@ class StepLog(Callback):
         self._begun = self._ended = self._paused = 0.0
         self._waited = self._audio = self._rate = 0.0
         self._speakers, self._validated = _Speakers(), _Speakers()
+        self._bar = tqdm(disable=True)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Begin to measure time."""
+        """Begin to measure time, and show a bar on a terminal."""
         self._begun = self._ended = time.perf_counter()
+        self._bar = tqdm(
+            total=trainer.max_steps,
+            initial=trainer.global_step,
+            unit="step",
+            file=sys.stderr,
+            leave=False,
+            disable=None if trainer.is_global_zero else True,
+        )
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -59,10 +69,21 @@ class StepLog(Callback):
         batch_idx: int,
     ) -> None:
         """Print a line where it is time."""
+        self._bar.update()
         self._speakers.add(batch)
         if trainer.global_step % self._every == 0:
             self._tell_steps(trainer, module)
         self._ended = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Take the bar away."""
+        self._bar.close()
 
     def _tell_steps(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         now = time.perf_counter()
@@ -99,7 +120,9 @@ class StepLog(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log how many speakers the slots had no room for."""
-        module.log("val_dropped_speakers", float(self._validated.dropped))
+        # Every process validates all sessions, so that one number is that of all.
+        dropped = float(self._validated.dropped)
+        module.log("val_dropped_speakers", dropped, rank_zero_only=True)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Print a line, and let the clock go on."""

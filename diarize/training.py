@@ -16,7 +16,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -316,13 +315,6 @@ def _trainer(config: TrainingConfig, output: Path) -> pl.Trainer:
     settings = config.trainer
     validates = config.data.validation is not None and config.diarization_weight > 0
     validate_every = settings.validate_every if validates else None
-    progress_bar = sys.stderr.isatty()
-    callbacks: list[Callback] = [
-        Checkpoints(output / "checkpoints", settings.checkpoint_every, validate_every),
-        StepLog(config.seed, settings.log_every),
-    ]
-    if progress_bar:
-        callbacks.append(TQDMProgressBar())
     return pl.Trainer(
         max_steps=settings.max_steps,
         max_epochs=-1,
@@ -341,10 +333,13 @@ def _trainer(config: TrainingConfig, output: Path) -> pl.Trainer:
             MetricsTable(output / "metrics.csv"),
             TensorBoardLogger(output, "", "tensorboard", default_hp_metric=False),
         ],
-        callbacks=callbacks,
+        callbacks=[
+            Checkpoints(output / "checkpoints", settings.checkpoint_every, validate_every),
+            StepLog(config.seed, settings.log_every),
+        ],
         plugins=[WholeFiles()],
         enable_checkpointing=False,
-        enable_progress_bar=progress_bar,
+        enable_progress_bar=False,
         enable_model_summary=False,
     )
 

@@ -1,6 +1,7 @@
 """A run learns, tells how it goes, and ends the same whether or not it was killed on its way."""
 
 import csv
+import io
 import logging
 import math
 import multiprocessing
@@ -242,6 +243,26 @@ def test_run_says_what_matters_and_no_more(whole: Run) -> None:
     assert all(said), whole.lines
     assert [line[1] for line in said if line and line[1]] == ["2", "4", "6", "8", "10"]
     assert [line[2] for line in said if line and line[2]] == ["4", "8", "10"]
+
+
+class Terminal(io.StringIO):
+    """What is written to it, as a terminal gets it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_shows_a_bar_and_lines_above_it(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    settings = material.settings(data__validation="null", trainer__max_steps=3)
+    train([TINY], settings, tmp_path / "exp")
+    shown = terminal.getvalue()
+    assert "0/3 [" in shown and "step/s" in shown
+    assert "\rstep 2/3: loss" in shown
+    assert shown.endswith("\r")  # the bar is taken away
 
 
 def test_table_has_a_row_per_logged_step(whole: Run) -> None:
