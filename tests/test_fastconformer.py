@@ -34,9 +34,15 @@ def test_frames_are_eight_steps_of_ten_milliseconds() -> None:
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.lists(st.integers(0, 12000), min_size=2, max_size=4), st.sampled_from([1, 3, 128]))
-def test_batch_of_one_equals_batch_of_many(lengths: list[int], block: int) -> None:
-    front_end = tiny()
+@given(
+    st.lists(st.integers(0, 12000), min_size=2, max_size=4),
+    st.sampled_from([1, 3, 128]),
+    st.sampled_from([None, 2]),
+)
+def test_batch_of_one_equals_batch_of_many(
+    lengths: list[int], block: int, context: int | None
+) -> None:
+    front_end = tiny(attention_context=context)
     waveform, num_samples = noise(*lengths)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(fastconformer, "QUERY_BLOCK", block)
@@ -47,6 +53,16 @@ def test_batch_of_one_equals_batch_of_many(lengths: list[int], block: int) -> No
             one, frames = front_end(waveform[row : row + 1, :length], num_samples[row : row + 1])
             assert frames.item() == num_frames[row] == front_end.grid.num_frames(length)
             torch.testing.assert_close(many[row, :frames], one[0], atol=1e-4, rtol=1e-4)
+
+
+def test_with_a_bounded_context_the_rest_of_a_window_changes_nothing() -> None:
+    front_end = tiny(attention_context=4, conv_kernel=3)  # two layers reach 2 * (4 + 1) frames
+    features = torch.randn(1, 400, 16)
+    with torch.no_grad():
+        whole = front_end.encode(features, torch.tensor([400]))
+        part = front_end.encode(features[:, :200], torch.tensor([200]))
+    torch.testing.assert_close(whole[0, :190], part[0, :190])
+    assert not torch.allclose(whole[0, 199], part[0, 199])
 
 
 def test_no_gradient_crosses_sessions() -> None:
@@ -68,11 +84,14 @@ def test_subsampling_is_the_same_in_both_memory_layouts(monkeypatch: pytest.Monk
     torch.testing.assert_close(fast, plain)
 
 
+@pytest.mark.parametrize("context", [None, 0, 1, 3, 50])
 @pytest.mark.parametrize("block", [1, 2, 5, 128])
-def test_attention_scores_content_and_distance(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_scores_content_and_distance(
+    block: int, context: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fastconformer, "QUERY_BLOCK", block)
     num_steps, width, heads, valid = 7, 8, 2, torch.tensor([[True] * 5 + [False] * 2])
-    attention = RelativeAttention(width, heads, dropout=0.0).eval()
+    attention = RelativeAttention(width, heads, 0.0, context).eval()
     for bias in (attention.content_bias, attention.position_bias):
         torch.nn.init.normal_(bias)
     hidden, offsets = torch.randn(1, num_steps, width), torch.randn(2 * num_steps - 1, width)
@@ -84,17 +103,18 @@ def test_attention_scores_content_and_distance(block: int, monkeypatch: pytest.M
     value, position = split(attention.value(hidden[0])), split(attention.position(offsets))
     expected = torch.zeros(num_steps, heads, width // heads)
     for head in range(heads):
-        for i in range(num_steps):
+        for i in range(5):  # the rest is padding, and has no meaning
+            near = [j for j in range(5) if context is None or abs(i - j) <= context]
             scores = [
                 (query[i, head] + attention.content_bias[head]) @ key[j, head]
                 + (query[i, head] + attention.position_bias[head])
                 @ position[num_steps - 1 - (i - j), head]
-                for j in range(5)
+                for j in near
             ]
             weights = (torch.stack(scores) / math.sqrt(width / heads)).softmax(0)
-            expected[i, head] = weights @ value[:5, head]
+            expected[i, head] = weights @ value[near, head]
     torch.testing.assert_close(
-        attention(hidden, offsets, valid)[0], attention.output(expected.flatten(1))
+        attention(hidden, offsets, valid)[0, :5], attention.output(expected.flatten(1))[:5]
     )
 
 
@@ -136,6 +156,7 @@ def test_bfloat16_autocast_gives_nearly_the_same() -> None:
         ({"width": 18, "num_heads": 4}, "width: is 18, but .* num_heads, 4"),
         ({"width": 15, "num_heads": 3}, "width: is 15, but it must be even"),
         ({"conv_kernel": 8}, "conv_kernel: is 8, but it must be odd"),
+        ({"attention_context": -1}, "attention_context is -1, but it is at least 0"),
         ({"conv_norm": "group"}, "conv_norm: is 'group', but .* 'batch_norm' or 'layer_norm'"),
     ],
 )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diarize.config import check_least
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.frontend.log_mel import LogMel, LogMelConfig
@@ -54,6 +55,10 @@ class FastConformerConfig:
     """After subsampling."""
     attention_dropout: float = 0.1
     """On attention weights."""
+    attention_context: int | None = None
+    """Frames before and after its own that a frame attends to in each layer; null is all of them,
+    as published. With a bound, cost grows with the length of a window, not with its square, and
+    what a layer sees is the same in windows of any length."""
     dropout: float = 0.1
     """Inside feed-forward modules and on every residual branch."""
 
@@ -75,6 +80,7 @@ class FastConformer(nn.Module):
                 f"front_end.conv_kernel: is {config.conv_kernel}, but it must be odd to be "
                 "centred on its frame. Add or take one."
             )
+        check_least(config, attention_context=0)
         self.config = config
         self.mel = LogMel(config.mel)
         self.subsampling = Subsampling(
@@ -197,7 +203,9 @@ class FastConformerLayer(nn.Module):
         self.norm_first = nn.LayerNorm(width)
         self.feed_forward_first = FeedForward(width, width * config.expansion, config.dropout)
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = RelativeAttention(width, config.num_heads, config.attention_dropout)
+        self.attention = RelativeAttention(
+            width, config.num_heads, config.attention_dropout, config.attention_context
+        )
         self.norm_convolution = nn.LayerNorm(width)
         self.convolution = Convolution(width, config.conv_kernel, config.conv_norm)
         self.norm_second = nn.LayerNorm(width)
@@ -233,10 +241,12 @@ class FeedForward(nn.Module):
 class RelativeAttention(nn.Module):
     """Self-attention that also scores how far apart two frames lie.
 
-    score(i, j) = ((q_i + u) · k_j + (q_i + v) · p_{i-j}) / sqrt(D / H)
+    score(i, j) = ((q_i + u) · k_j + (q_i + v) · p_{i-j}) / sqrt(D / H), for |i - j| <= context
     """
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, num_heads: int, dropout: float, context: int | None = None
+    ) -> None:
         super().__init__()
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
@@ -246,6 +256,7 @@ class RelativeAttention(nn.Module):
         self.position_bias = nn.Parameter(torch.zeros(num_heads, width // num_heads))  # v
         self.output = nn.Linear(width, width)
         self.dropout = dropout
+        self.context = context
 
     def forward(self, hidden: Tensor, offsets: Tensor, valid: Tensor | None) -> Tensor:
         """(B, T, D) to the same; see `FastConformerLayer.forward`."""
@@ -258,21 +269,25 @@ class RelativeAttention(nn.Module):
         by_position = (query + self.position_bias.to(query.dtype)).transpose(1, 2)
         by_position = by_position * head_dim**-0.5
         num_steps, attended = hidden.shape[1], []
-        block = QUERY_BLOCK if hidden.is_cpu else num_steps
+        context = num_steps if self.context is None else min(self.context, num_steps)
+        block = QUERY_BLOCK if hidden.is_cpu or context < num_steps else num_steps
         for start in range(0, num_steps, block):
             end = min(start + block, num_steps)
-            # Offsets end - 1, ..., start - (T - 1) are all that rows start ... end - 1 need.
-            offset = slice(num_steps - end, 2 * num_steps - 1 - start)
+            first, last = max(start - context, 0), min(end + context, num_steps)
+            # Offsets end - 1 - first, ..., start - (last - 1) are all that these rows need.
+            offset = slice(num_steps - end + first, num_steps - 1 - start + last)
             bias = _shift_rows(by_position[:, :, start:end] @ position[..., offset])
             if valid is not None:
-                bias = bias.masked_fill(~valid[:, None, None, :], MASKED)
+                bias = bias.masked_fill(~valid[:, None, None, first:last], MASKED)
+            if context < num_steps:
+                bias = bias.masked_fill(_beyond(context, start, end, first, last, bias), MASKED)
             if not bias.is_cpu:  # GPU kernels take a bias only with evenly spaced, aligned rows
                 bias = bias.contiguous()
             attended.append(
                 functional.scaled_dot_product_attention(
                     by_content[:, :, start:end],
-                    key,
-                    value,
+                    key[:, :, first:last],
+                    value[:, :, first:last],
                     bias,
                     dropout_p=self.dropout if self.training else 0.0,
                 )
@@ -326,6 +341,13 @@ def _offset_sinusoids(num_steps: int, width: int, device: torch.device) -> Tenso
     rates = torch.arange(0, width, 2, device=device, dtype=torch.float32)
     angles = offsets[:, None] * torch.exp(rates * -(math.log(10000.0) / width))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def _beyond(context: int, start: int, end: int, first: int, last: int, like: Tensor) -> Tensor:
+    """(end - start, last - first), True where frames first ... lie farther than the context."""
+    rows = torch.arange(start, end, device=like.device)
+    columns = torch.arange(first, last, device=like.device)
+    return (rows[:, None] - columns).abs() > context
 
 
 def _shift_rows(by_offset: Tensor) -> Tensor:
