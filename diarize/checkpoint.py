@@ -7,7 +7,7 @@ experiment folders load as well. Nothing is unpickled but tensors and plain valu
 
 import pickle
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Checkpoint:
         postprocess: keys of `PostprocessConfig`.
         inference: keys of `InferenceConfig`.
         card: facts about its making.
+        voices: training speaker to class weight (D,), of training checkpoints that told voices
+            apart; empty otherwise.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Checkpoint:
     postprocess: dict[str, Any]
     inference: dict[str, Any]
     card: dict[str, Any]
+    voices: dict[str, Tensor] = field(default_factory=dict)
 
 
 def packaged_models() -> list[str]:
@@ -83,12 +86,12 @@ def load_checkpoint(name_or_path: str | Path = "default") -> Diarizer:
     return diarizer.eval()
 
 
-def initialize(diarizer: Diarizer, name_or_path: str | Path) -> list[str]:
+def initialize(diarizer: Diarizer, checkpoint: Checkpoint) -> list[str]:
     """Start a model from another's front end, and from all else that fits.
 
     Args:
         diarizer: changed in place.
-        name_or_path: as in `load_checkpoint`.
+        checkpoint: where to start from.
 
     Returns:
         Names of the tensors that were left as they are, since the checkpoint has none that fit.
@@ -96,7 +99,6 @@ def initialize(diarizer: Diarizer, name_or_path: str | Path) -> list[str]:
     Raises:
         CheckpointError: if a tensor of the front end is missing or of another shape.
     """
-    checkpoint = read_checkpoint(name_or_path)
     expected = diarizer.state_dict()
     fitting = {
         name: tensor
@@ -220,6 +222,7 @@ def _read_training(path: Path) -> Checkpoint:
         postprocess=dict(values.get("postprocess") or {}),
         inference=dict(values.get("inference") or {}),
         card={},
+        voices=dict(zip(values.get("voices", ()), state.get("voices.weight", ()), strict=False)),
     )
 
 

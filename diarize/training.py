@@ -9,7 +9,7 @@ import math
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import Metric
 
-from diarize.checkpoint import initialize
+from diarize.checkpoint import initialize, read_checkpoint
 from diarize.config import check_least, load_config, to_dict
 from diarize.data import Batch
 from diarize.errors import ConfigError
@@ -170,15 +170,15 @@ class DiarizationModule(pl.LightningModule):
 
     Args:
         config: the whole run.
-        num_voices: training speakers to tell apart; 0 where voices are not trained.
+        voices: training speakers to tell apart; none where voices are not trained.
     """
 
-    def __init__(self, config: TrainingConfig, num_voices: int = 0) -> None:
+    def __init__(self, config: TrainingConfig, voices: Sequence[str] = ()) -> None:
         super().__init__()
         self.config = config
         self.diarizer = Diarizer(config.diarizer)
         width = self.diarizer.front_end.embedding_dim
-        self.voices = VoiceLoss(width, num_voices) if num_voices else None
+        self.voices = VoiceLoss(width, len(voices)) if voices else None
         self.error_rate = ErrorRate()
         if not config.diarization_weight:
             for part in (self.diarizer.projection, self.diarizer.encoder, self.diarizer.head):
@@ -188,8 +188,19 @@ class DiarizationModule(pl.LightningModule):
                 "diarizer_config": to_dict(self.diarizer.config),
                 "postprocess": to_dict(config.postprocess),
                 "inference": {"window": config.data.window},
+                "voices": list(voices),
             }
         )
+
+    def recognise(self, known: Mapping[str, Tensor]) -> int:
+        """Take over the class weights (D,) of voices that are trained here too; how many."""
+        if self.voices is None:
+            return 0
+        both = [(i, known[v]) for i, v in enumerate(self.hparams["voices"]) if v in known]
+        with torch.no_grad():
+            for index, weight in both:
+                self.voices.weight[index] = weight
+        return len(both)
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Loss, logits (B, T, S) where they are trained, and the parts of the loss."""
@@ -296,12 +307,17 @@ def train(
     data = DiarizationData(
         config.data, config.seed, config.trainer.max_steps, processes, config.voice_weight > 0
     )
-    module = DiarizationModule(config, len(data.voices))
+    module = DiarizationModule(config, list(data.voices))
     if config.init is not None and resumed is None:
-        left = initialize(module.diarizer, config.init)
+        start = read_checkpoint(config.init)
+        left = initialize(module.diarizer, start)
+        recognised = module.recognise(start.voices)
         if first and left:
             named = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
             print(f"init: {len(left)} tensors not in {config.init}: {named}", file=sys.stderr)
+        if first and data.voices:
+            told = f"init: {recognised} of {len(data.voices)} voices known to {config.init}"
+            print(told, file=sys.stderr)
     trainer = _trainer(config, output)
     if first:
         device = trainer.strategy.root_device

@@ -48,7 +48,7 @@ def build(names: list[str]) -> DiarizationModule:
     """On the meta device, where a model of any size costs nothing."""
     config = load_config(TrainingConfig, [FILES[name] for name in names], ["data.utterances=x"])
     with torch.device("meta"):
-        return DiarizationModule(config, num_voices=3)
+        return DiarizationModule(config, ["ann", "ben", "cid"])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ TAKEN = [["tiny.yaml"], ["small.yaml"], *(["tiny.yaml", step] for step in STEPS)
 def test_models_take_a_step(names: list[str], a_session) -> None:
     paths = [FILES[name] for name in names]
     config = load_config(TrainingConfig, paths, ["data.utterances=x"])
-    module = DiarizationModule(config, num_voices=2)
+    module = DiarizationModule(config, ["ann", "ben"])
     collate = Collate(module.diarizer.grid, 4, {"speaker_0": 0, "speaker_1": 1})
     loss, _, parts = module._step(collate([Example("s", *a_session(2, 2.4))]))
     optimizer = module.configure_optimizers()["optimizer"]

@@ -178,7 +178,7 @@ def test_one_batch_is_learned(a_session: Callable) -> None:
 
 def test_losses_are_float32_under_mixed_precision(a_session: Callable) -> None:
     config = load_config(TrainingConfig, [TINY], ["data.utterances=x", "voice_weight=0.5"])
-    module = DiarizationModule(config, num_voices=2)
+    module = DiarizationModule(config, ["ann", "ben"])
     grid = module.diarizer.grid
     batch = Collate(grid, 4, {"speaker_0": 0, "speaker_1": 1})([Example("s", *a_session(2, 3.2))])
     torch.manual_seed(0)
@@ -407,13 +407,26 @@ def test_voices_are_learned_first_and_start_a_run(
             assert torch.equal(tensor, first[name]), name
     said = capsys.readouterr().err
     left = "init: 2 tensors not in .*voices: head.output.weight, head.output.bias"
-    assert re.search(left, said)
+    assert re.search(left, said) and "voices known to" not in said
+
+    both = {"voice_weight": 0.1, "data__simulation__speed": "[1.1,1.2]"}
+    train([TINY], material.settings(**few, **start, **both), tmp_path / "both")
+    other = stored(tmp_path / "both" / "checkpoints" / "last.ckpt")
+    known, names = other["state_dict"]["voices.weight"], other["hyper_parameters"]["voices"]
+    earlier = stored(tmp_path / "voices" / "checkpoints" / "last.ckpt")["hyper_parameters"]
+    assert sum(name in earlier["voices"] for name in names) == 3
+    for name, weight in zip(names, known, strict=True):
+        if name in earlier["voices"]:
+            assert torch.equal(weight, first["voices.weight"][earlier["voices"].index(name)])
+    assert re.search("init: 3 of 6 voices known to .*voices", capsys.readouterr().err)
 
 
 def test_only_what_is_learned_has_gradients() -> None:
     voices = load_config(TrainingConfig, [TINY], ["voice_weight=1", "diarization_weight=0"])
     trained = {
-        name for name, p in DiarizationModule(voices, 3).named_parameters() if p.requires_grad
+        name
+        for name, p in DiarizationModule(voices, ["ann", "ben", "cid"]).named_parameters()
+        if p.requires_grad
     }
     assert {name.split(".")[0] for name in trained} == {"diarizer", "voices"}
     assert {name.split(".")[1] for name in trained} == {"front_end", "weight"}
