@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from diarize.config import load_config, to_dict
@@ -139,7 +139,7 @@ def save_checkpoint(
         for name, tensor in diarizer.state_dict().items()
     }
     with replacing(folder / "model.safetensors") as path:
-        save_file(tensors, path)
+        path.write_bytes(save(tensors))  # save_file would let nobody else read it
     sections = (to_dict(diarizer.config), diarizer.postprocess, diarizer.inference, card)
     with replacing(folder / "config.yaml") as path:
         OmegaConf.save(OmegaConf.create(dict(zip(SECTIONS, sections, strict=True))), path)

@@ -49,7 +49,7 @@ def check_experiment(folder: Path, config: Any, resume: bool) -> None:
 
 
 def open_experiment(folder: Path, config: Any, **facts: Any) -> None:
-    """Write ``config.yaml``, if it is not there, and a line of ``environment.json``.
+    """Write ``config.yaml``, if it is not there, and a line of ``environment.jsonl``.
 
     Args:
         folder: ``exp/NAME``, made if need be.
@@ -60,7 +60,7 @@ def open_experiment(folder: Path, config: Any, **facts: Any) -> None:
     if not (folder / "config.yaml").exists():
         with replacing(folder / "config.yaml") as beside:
             save_config(config, beside)
-    with (folder / "environment.json").open("a", encoding="utf-8") as file:
+    with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(environment() | facts) + "\n")
 
 

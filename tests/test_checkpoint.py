@@ -166,15 +166,24 @@ def test_a_failed_write_leaves_the_old_model(
 ) -> None:
     folder = save_checkpoint(diarizer, tmp_path)
 
-    def fail(tensors: object, path: Path) -> None:
-        Path(path).write_bytes(b"half")
+    def fail(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoint_module, "save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(make(), folder)
     assert len(list(folder.iterdir())) == 2
+    monkeypatch.undo()
     assert_same(load_checkpoint(folder), diarizer)
+
+
+def test_whoever_may_read_the_settings_may_read_the_weights(
+    diarizer: Diarizer, tmp_path: Path
+) -> None:
+    modes = {path.stat().st_mode for path in save_checkpoint(diarizer, tmp_path).iterdir()}
+    assert len(modes) == 1
 
 
 def test_a_model_starts_from_anothers_front_end(diarizer: Diarizer, tmp_path: Path) -> None:

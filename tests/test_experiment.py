@@ -29,9 +29,9 @@ def test_new_folder_holds_settings_and_environment(tmp_path: Path) -> None:
     check_experiment(folder, Settings(), resume=False)
     assert not folder.exists()
     open_experiment(folder, Settings(seed=3), accelerator="1 x abacus")
-    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "environment.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "environment.jsonl"]
     assert "seed: 3" in (folder / "config.yaml").read_text()
-    facts = json.loads((folder / "environment.json").read_text())
+    facts = json.loads((folder / "environment.jsonl").read_text())
     assert facts["accelerator"] == "1 x abacus"
     assert facts["packages"]["torch"][0].isdigit()
 
@@ -42,7 +42,7 @@ def test_each_start_adds_a_line_and_leaves_the_settings(tmp_path: Path) -> None:
     check_experiment(tmp_path, Settings(), resume=True)
     open_experiment(tmp_path, Settings())
     assert (tmp_path / "config.yaml").read_bytes() == stored
-    lines = (tmp_path / "environment.json").read_text().splitlines()
+    lines = (tmp_path / "environment.jsonl").read_text().splitlines()
     assert len([json.loads(line) for line in lines]) == 2
 
 

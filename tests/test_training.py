@@ -227,7 +227,7 @@ def test_run_leaves_checkpoints_settings_and_logs(whole: Run) -> None:
     folder = whole.folder
     assert whole.result == folder / "checkpoints" / "best.ckpt"
     names = sorted(path.name for path in folder.iterdir())
-    expected = ["checkpoints", "config.yaml", "environment.json", "metrics.csv", "tensorboard"]
+    expected = ["checkpoints", "config.yaml", "environment.jsonl", "metrics.csv", "tensorboard"]
     assert names == expected
     assert list((folder / "tensorboard").glob("events.*"))
     assert load_config(TrainingConfig, [folder / "config.yaml"]).trainer.max_steps == 10
@@ -510,7 +510,7 @@ def test_killed_run_ends_as_one_that_was_not(
     assert (stored(last)["global_step"] if last.exists() else 0) == saved
     assert train([TINY], material.settings(), folder, resume=True).name == "best.ckpt"
     assert_same_run(folder, whole)
-    assert len((folder / "environment.json").read_text().splitlines()) == 2
+    assert len((folder / "environment.jsonl").read_text().splitlines()) == 2
 
 
 def test_workers_and_a_validation_at_the_checkpoint(

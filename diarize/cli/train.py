@@ -24,9 +24,12 @@ def add_train(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def run_train(args: argparse.Namespace) -> int:
     """Train, and print the path of the best checkpoint."""
+    from pytorch_lightning.utilities import rank_zero_only
+
     from diarize.training import train
 
     paths = [Path(setting) for setting in args.settings if "=" not in setting]
     overrides = [setting for setting in args.settings if "=" in setting]
-    print(train(paths, overrides, args.output, args.resume))
+    best = train(paths, overrides, args.output, args.resume)
+    rank_zero_only(print)(best)
     return 0

@@ -22,7 +22,7 @@ def main() -> int:
     chosen = OmegaConf.to_container(OmegaConf.from_dotlist(settings))
     assert isinstance(chosen, dict)
     diarizer.inference |= {str(key): value for key, value in chosen.items()}
-    first = (experiment / "environment.json").read_text(encoding="utf-8").splitlines()[0]
+    first = (experiment / "environment.jsonl").read_text(encoding="utf-8").splitlines()[0]
     environment = json.loads(first)
     save_checkpoint(
         diarizer,
