@@ -6,7 +6,7 @@ A corpus folder holds ``train.jsonl``, ``dev.jsonl`` and ``test.jsonl`` (utteran
 English and 60 other languages from LibriSpeech (CC BY 4.0), Common Voice (CC0), VCTK (CC BY 4.0),
 speechocean762, Arabic Speech Commands (CC BY 4.0) and Picovoice speech-to-intent (Apache-2.0).
 
-Rooms come in one list, so this script splits them: the last fifth is for development and test.
+Rooms come in one list, so this script splits them: the last fifth is for test.
 """
 
 import argparse

@@ -18,12 +18,12 @@ PATH=$PWD/.venv/bin:$PATH
 data=$output/data
 log() { echo "$(date +%H:%M:%S) $*" >&2; }
 
-sessions() {  # sessions NAME SPEAKERS COUNT SEED WEIGHTS: EEND-style sessions of one list
+sessions() {  # sessions NAME SPEAKERS COUNT SEED WEIGHTS ROOMS: EEND-style sessions of one list
   if [ ! -f "$data/$1/manifest.jsonl" ]; then
     log "mixing $3 sessions into $data/$1"
     diarize simulate "$corpus/$2.jsonl" --config conf/simulate.yaml --config "num_speakers=$5" \
-      --num-sessions "$3" --seed "$4" --noise "$corpus/noise_test.jsonl" \
-      --rir "$data/rir_test.jsonl" --output "$data/$1" > /dev/null
+      --num-sessions "$3" --seed "$4" --noise "$corpus/noise_$6.jsonl" \
+      --rir "$data/rir_$6.jsonl" --output "$data/$1" > /dev/null
   fi
 }
 
@@ -49,10 +49,10 @@ name_of() { case $1 in */manifest.jsonl) basename "$(dirname "$1")" ;; *) echo "
 if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
   log "stage 0: prepare $data"
   python recipes/mini/prepare.py "$corpus" "$data"
-  sessions dev dev 60 1 "[0,1,1,1]"
-  sessions test_2spk test 500 2 "[0,1]"
-  sessions test_3spk test 100 3 "[0,0,1]"
-  sessions test_4spk test 100 4 "[0,0,0,1]"
+  sessions dev dev 60 1 "[0,1,1,1]" train
+  sessions test_2spk test 500 2 "[0,1]" test
+  sessions test_3spk test 100 3 "[0,0,1]" test
+  sessions test_4spk test 100 4 "[0,0,0,1]" test
 fi
 
 if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
