@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diarize.cli import main
 from diarize.errors import ScoreError
-from diarize.formats.rttm import read_rttm
-from diarize.formats.uem import read_uem
+from diarize.formats.rttm import read_rttm, write_rttm
+from diarize.formats.uem import read_uem, write_uem
+from diarize.manifest import Session, write_manifest
 from diarize.score import (
     CONDITIONS,
     Condition,
@@ -323,3 +325,28 @@ def test_parts_are_bounded(
     error = score(reference, hypothesis, condition)
     assert min(astuple(error)) >= 0
     assert error.miss + error.confusion <= error.scored + 1e-9
+
+
+# ---- the command
+
+
+def test_a_uem_counts_within_the_spans_of_a_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    # anna speaks from 0 to 10 s; the session is 2 to 6 s, of which 4 to 9 s are asked for.
+    ref, hyp, uem = (tmp_path / name for name in ("ref.rttm", "hyp.rttm", "all.uem"))
+    write_rttm(ref, {"talk": [Turn(0.0, 10.0, "anna")]})
+    write_rttm(hyp, {"talk": [Turn(0.0, 10.0, "x")]})
+    write_uem(uem, {"talk": [Segment(4.0, 9.0)]})
+    session = Session("talk", tmp_path / "talk.wav", 2.0, 4.0, rttm=ref)
+    write_manifest(tmp_path / "m.jsonl", [session])
+    command = ["score", str(tmp_path / "m.jsonl"), str(hyp), "--uem", str(uem), "--json"]
+    assert main(command) == 0
+    (found,) = json.loads(capsys.readouterr().out)["sessions"]
+    assert (found["scored"], found["miss"], found["false_alarm"]) == approx(2.0, 0.0, 0.0)
+    other = replace(session, session_id="other")
+    write_rttm(ref, {"talk": [], "other": [Turn(0.0, 10.0, "anna")]})
+    write_manifest(tmp_path / "m.jsonl", [other])
+    write_rttm(hyp, {"other": [Turn(0.0, 10.0, "x")]})
+    assert main(command) == 1
+    assert "('other'), but the UEM names no region there" in capsys.readouterr().err

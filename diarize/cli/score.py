@@ -27,8 +27,8 @@ def add_score(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("hypothesis", metavar="HYP", help="who spoke when by a system")
     parser.add_argument(
         "--uem", metavar="PATH", type=Path,
-        help="scored regions, a file or a folder; default: what a REF manifest says, else the "
-        "stretch from the first to the last turn of both sides",
+        help="scored regions, a file or a folder, within the spans of a REF manifest; default: "
+        "what a REF manifest says, else the stretch from the first to the last turn of both sides",
     )  # fmt: skip
     parser.add_argument(
         "--collar", metavar="S", type=float, default=0.0,
@@ -83,19 +83,23 @@ def _regions(
 ) -> dict[str, list[Segment] | None] | None:
     """Session id -> scored regions; None where nobody says them."""
     from diarize.formats.uem import read_uem
-    from diarize.manifest import read_manifest, scored_regions
+    from diarize.manifest import read_manifest, scored_regions, within_span
 
-    if uem is not None:
-        return {**_gather(uem, ".uem", read_uem)}
+    given = None if uem is None else _gather(uem, ".uem", read_uem)
     if not reference.endswith(MANIFESTS):
-        return None
+        return None if given is None else {**given}
     known: dict[str, list[Segment] | None] = {}
     for session in read_manifest(reference):
-        regions = scored_regions(session)
+        if given is None:
+            regions = scored_regions(session)
+        elif session.session_id in given:  # references are clipped to the span, so regions are too
+            regions = within_span(session, given[session.session_id])
+        else:
+            continue
         earlier = known.get(session.session_id, [])
         whole = None if earlier is None or regions is None else [*earlier, *regions]
         known[session.session_id] = whole
-    return {**dict.fromkeys(hypotheses), **known}
+    return {**(dict.fromkeys(hypotheses) if given is None else given), **known}
 
 
 def _gather(

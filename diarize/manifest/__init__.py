@@ -10,7 +10,7 @@ nobody here knows are carried from reading to writing.
 
 from diarize.manifest.build import build_manifest
 from diarize.manifest.check import check_manifest
-from diarize.manifest.reference import reference_turns, scored_regions
+from diarize.manifest.reference import reference_turns, scored_regions, within_span
 from diarize.manifest.session import Session, read_manifest, write_manifest
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "read_manifest",
     "reference_turns",
     "scored_regions",
+    "within_span",
     "write_manifest",
 ]

@@ -1,6 +1,6 @@
 """What is true of a session: who spoke when, and which regions count."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -45,12 +45,17 @@ def scored_regions(session: Session) -> list[Segment] | None:
     """
     if session.uem is not None:
         regions = find(session, session.uem, _read(read_uem, session.uem, _stamp(session.uem)))
-        cut = (Segment(max(r.start, session.offset), min(r.end, session.end)) for r in regions)
-        return [region for region in cut if region.end > region.start]
+        return within_span(session, regions)
     if session.duration is None and session.offset == 0:
         return None
     end = audio_info(session.audio).duration if session.duration is None else session.end
     return [Segment(session.offset, end)]
+
+
+def within_span(session: Session, regions: Iterable[Segment]) -> list[Segment]:
+    """What of regions lies in the span of a session, in seconds of the recording."""
+    cut = (Segment(max(r.start, session.offset), min(r.end, session.end)) for r in regions)
+    return [region for region in cut if region.end > region.start]
 
 
 def find(session: Session, path: Path, sessions: Mapping[str, list[Content]]) -> list[Content]:
