@@ -350,3 +350,11 @@ def test_a_uem_counts_within_the_spans_of_a_manifest(
     write_rttm(hyp, {"other": [Turn(0.0, 10.0, "x")]})
     assert main(command) == 1
     assert "('other'), but the UEM names no region there" in capsys.readouterr().err
+
+
+def test_a_folder_without_references_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["score", str(tmp_path), str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("holds no .rttm file, but at least one is needed. Check the path.\n")

@@ -110,7 +110,9 @@ def _gather(
         return read(place) or {place.stem: []}
     files = sorted(place.rglob(f"*{suffix}"))
     if not files:
-        raise RttmError(f"{place}: holds no {suffix} file, but at least one is needed.")
+        raise RttmError(
+            f"{place}: holds no {suffix} file, but at least one is needed. Check the path."
+        )
     sessions: dict[str, list[Stretch]] = {}
     source: dict[str, Path] = {}
     for file in files:
