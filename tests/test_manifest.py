@@ -289,6 +289,18 @@ def test_recordings_become_sessions_with_references_found_by_name_or_by_id(tmp_p
     assert all(len(reference_turns(s)) == s.num_speakers for s in sessions)
 
 
+def test_scored_regions_bear_the_id_of_the_session(tmp_path, tone):
+    audio, uem = tone("a.wav"), tmp_path / "a.uem"
+    uem.write_text("other 1 0 1\n")
+    message = r"no \.uem file here has the session id 'a' \(.*a\.uem has 'other'\)\. .* mend the id"
+    with pytest.raises(ManifestError, match=message):
+        build_manifest([audio], uem=tmp_path)
+    (tmp_path / "a.rttm").write_text("SPEAKER other 1 0.0 1.0 <NA> <NA> x <NA> <NA>\n")
+    (session,) = build_manifest([audio], tmp_path / "a.rttm", tmp_path)
+    assert (session.session_id, session.uem) == ("other", uem)
+    assert scored_regions(session) == [Segment(0.0, 1.0)]
+
+
 def test_without_references_nothing_is_said_about_speakers(tone):
     (session,) = build_manifest([tone("a.wav")])
     assert (session.rttm, session.uem, session.num_speakers) == (None, None, None)
@@ -302,7 +314,9 @@ def test_building_says_what_is_missing_or_ambiguous(tmp_path, tone):
     with pytest.raises(ManifestError, match=r"ref: has no \*\.rttm file, but references are"):
         build_manifest([audio], folder)
     (folder / "z.rttm").write_text(line.format("z"))
-    with pytest.raises(ManifestError, match=r"no \.rttm file here is named after 'a', 'b', or"):
+    with pytest.raises(
+        ManifestError, match=r"no \.rttm file here has the session id 'a', 'b'\. Add"
+    ):
         build_manifest([audio, tone("b.wav")], folder)
     (folder / "a.rttm").write_text(line.format("a"))
     (folder / "other/a.rttm").write_text(line.format("a"))

@@ -27,7 +27,7 @@ def build_manifest(
 
     A reference belongs to a recording if it bears the recording's name, ``<name>.rttm``, or
     holds that name as a session id. Where the one session in ``<name>.rttm`` is called
-    otherwise, the recording's session takes that id.
+    otherwise, the recording's session takes that id; scored regions must then bear it too.
 
     Args:
         audio: recordings, and folders that are searched for them.
@@ -46,7 +46,7 @@ def build_manifest(
     for path in _recordings(audio):
         session_id, rttm_path, uem_path, speakers = path.stem, None, None, None
         if turns is not None:
-            rttm_path, session_id = turns.find(path.stem)
+            rttm_path, session_id = turns.find(path.stem, renames=True)
             found = turns.read(rttm_path).get(session_id, []) if rttm_path else []
             speakers = len({turn.speaker for turn in found})
         if regions is not None:
@@ -124,27 +124,34 @@ class _Annotations:
             self._contents[path] = self._read(path)
         return self._contents[path]
 
-    def find(self, name: str) -> tuple[Path | None, str]:
-        """The file for a name, and the session id it has there; a missing one is remembered."""
+    def find(self, name: str, renames: bool = False) -> tuple[Path | None, str]:
+        """The file for a name, and the session id it has there; a missing one is remembered.
+
+        Args:
+            name: of the file, or a session id inside.
+            renames: whether the only id in a file of that name will do.
+        """
+        ids: list[str] = []
         if named := self._only(name, self._by_name):
             ids = list(self.read(named))
             if name in ids or not ids:
                 return named, name
-            if len(ids) == 1:
+            if renames and len(ids) == 1:
                 return named, ids[0]
         if holding := self._only(name, self._by_id):
             return holding, name
-        self.missing.append(name)
+        held = ", ".join(repr(known) for known in ids[:3])
+        self.missing.append(f"{name!r} ({named} has {held})" if named else repr(name))
         return None, name
 
     def refuse_missing(self) -> None:
         """Report all names for which nothing was found."""
         if self.missing:
-            names = ", ".join(repr(name) for name in self.missing[:5])
+            names = ", ".join(self.missing[:5])
             more = f" and {len(self.missing) - 5} more" if len(self.missing) > 5 else ""
             raise ManifestError(
-                f"{self.place}: no {self.suffix} file here is named after {names}{more}, or has "
-                "that session id inside. Add it, or leave the recording out."
+                f"{self.place}: no {self.suffix} file here has the session id {names}{more}. "
+                "Add it, mend the id, or leave the recording out."
             )
 
     def _only(self, name: str, places: Mapping[str, list[Path]]) -> Path | None:
