@@ -1,10 +1,12 @@
 """Simulated sessions on disk: FLAC, RTTM, a manifest, and what they were made from."""
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 
 from diarize.audio import SAMPLE_RATE, audio_info
@@ -14,7 +16,7 @@ from diarize.files import replacing, write_text
 from diarize.formats.rttm import format_rttm, read_rttm
 from diarize.manifest import Session, write_manifest
 from diarize.progress import progress
-from diarize.simulate.simulator import Simulator
+from diarize.simulate.simulator import Simulator, Waveform
 
 
 def write_sessions(
@@ -77,9 +79,18 @@ def _facts(simulator: Simulator) -> dict[str, Any]:
         "seed": simulator.seed,
         "utterances": simulator.corpus.fingerprint,
         "noise": simulator.noise.fingerprint if simulator.noise is not None else None,
-        "rooms": [list(room.shape) for room in simulator.rooms],
+        "rooms": _rooms_fingerprint(simulator.rooms),
         "config": asdict(simulator.config),
     }
+
+
+def _rooms_fingerprint(rooms: list[Waveform]) -> str | None:
+    """A short name of room responses and their order."""
+    digest = hashlib.sha256()
+    for room in rooms:
+        digest.update(f"{room.shape}".encode())
+        digest.update(np.ascontiguousarray(room).data)
+    return digest.hexdigest()[:12] if rooms else None
 
 
 def _open_folder(path: Path, facts: dict[str, Any]) -> None:
