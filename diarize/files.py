@@ -1,5 +1,6 @@
 """Text is read with the place of every fault; files are written whole or not at all."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -32,17 +33,35 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     A symbolic link stays one and its target is replaced; what is no regular file
     (``/dev/stdout``, a named pipe) is handed out as it is.
+
+    Raises:
+        OSError: if it cannot be written, naming ``path``; for want of a folder before the block
+            is run.
     """
     place = Path(path).resolve()
     if place.exists() and not place.is_file():
         yield place
         return
+    if not place.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, f"there is no folder {place.parent} to hold it. Make it first", str(path)
+        )
     beside = place.with_name(f".{place.name[:80]}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         yield beside
         os.replace(beside, place)
+    except OSError as error:
+        if error.filename in (None, str(beside)) and not isinstance(error, BrokenPipeError):
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused and where, as a sentence."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}."
 
 
 def write_text(destination: str | Path | TextIO, text: str) -> None:

@@ -1,8 +1,9 @@
+import errno
 import io
 
 import pytest
 
-from diarize.files import read_lines, replacing, write_text
+from diarize.files import in_words, read_lines, replacing, write_text
 
 
 def test_lines_come_without_their_ends_whatever_these_are(tmp_path):
@@ -56,3 +57,24 @@ def test_a_stream_gets_the_text_itself():
     stream = io.StringIO()
     write_text(stream, "é\n")
     assert stream.getvalue() == "é\n"
+
+
+def test_a_missing_folder_is_told_before_any_work_is_done(tmp_path):
+    path = tmp_path / "gone" / "a.txt"
+    with pytest.raises(FileNotFoundError) as raised, replacing(path):
+        pytest.fail("the block is run")
+    way_out = f"there is no folder {tmp_path / 'gone'} to hold it. Make it first."
+    assert in_words(raised.value) == f"{path}: {way_out}"
+
+
+def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path):
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError) as raised, replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert in_words(raised.value) == f"{path}: No space left on device."
+    with pytest.raises(PermissionError) as raised, replacing(path) as beside:
+        raise PermissionError(errno.EACCES, "Permission denied", str(beside))
+    assert in_words(raised.value) == f"{path}: Permission denied."
+    with pytest.raises(FileNotFoundError) as raised, replacing(path):
+        (tmp_path / "other.txt").read_text()
+    assert in_words(raised.value) == f"{tmp_path / 'other.txt'}: No such file or directory."

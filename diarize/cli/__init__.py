@@ -18,6 +18,7 @@ from diarize.cli.score import add_score
 from diarize.cli.simulate import add_simulate
 from diarize.cli.train import add_train
 from diarize.errors import DiarizeError
+from diarize.files import in_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return _complain(args, f"{where}{error.strerror or error}.")
+        return _complain(args, in_words(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(package)
