@@ -9,8 +9,9 @@ import pytest
 import soundfile
 from tones import SAMPLE_RATE, write_corpus, write_noise
 
+from diarize.cli import main
 from diarize.corpus import Corpus
-from diarize.errors import ConfigError
+from diarize.errors import AudioError, ConfigError
 from diarize.formats.rttm import read_rttm
 from diarize.manifest import check_manifest, read_manifest
 from diarize.simulate import SimulationConfig, Simulator, write_sessions
@@ -75,21 +76,35 @@ def test_what_is_missing_is_written_again_and_the_rest_kept(
     assert len(read_manifest(tmp_path / "manifest.jsonl")) == 3
 
 
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_interrupted_writing_leaves_no_half_session(
-    simulator: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulator: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
-    def break_off(path: Path, *args: object, **kwargs: object) -> None:
-        path.write_bytes(b"half a file")
-        raise KeyboardInterrupt
+    def break_off(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:1000])
+        raise fault
 
+    told = KeyboardInterrupt if isinstance(fault, KeyboardInterrupt) else AudioError
     with monkeypatch.context() as patch:
-        patch.setattr(soundfile, "write", break_off)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "write_bytes", break_off)
+        with pytest.raises(told) as caught:
             write_sessions(simulator(**SHORT), 1, tmp_path, show=False)
+    if told is AudioError:
+        message = "sim-0-000000.flac: cannot be written (No space left on device). Make room"
+        assert message in str(caught.value)
     assert list((tmp_path / "audio").iterdir()) == []
     assert not (tmp_path / "manifest.jsonl").exists()
     write_sessions(simulator(**SHORT), 1, tmp_path, show=False)
     assert check_manifest(tmp_path / "manifest.jsonl") == []
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "some"])
+def test_no_sessions_is_bad_usage(number: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["simulate", "u.jsonl", "--num-sessions", number, "--output", "out"])
+    message = f"argument --num-sessions: {number} is asked for, but at least 1 session is made"
+    assert message in capsys.readouterr().err
 
 
 def test_sessions_of_two_simulations_are_not_mixed(simulator: Make, tmp_path: Path) -> None:

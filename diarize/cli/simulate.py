@@ -17,7 +17,7 @@ def add_simulate(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--config", metavar="YAML|key=value", action="append", default=[],
         help="how they go and sound; again for more, later ones win",
     )  # fmt: skip
-    parser.add_argument("--num-sessions", metavar="N", type=int, required=True)
+    parser.add_argument("--num-sessions", metavar="N", type=_number, required=True)
     parser.add_argument("--seed", metavar="S", type=int, default=0)
     parser.add_argument("--output", metavar="DIR", type=Path, required=True)
     parser.add_argument("--noise", metavar="MANIFEST", type=Path, help="background noises")
@@ -37,3 +37,11 @@ def run_simulate(args: argparse.Namespace) -> int:
     simulator = Simulator.from_manifests(config, args.utterances, args.noise, args.rir, args.seed)
     print(write_sessions(simulator, args.num_sessions, args.output))
     return 0
+
+
+def _number(text: str) -> int:
+    """How many sessions, at least one."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is asked for, but at least 1 session is made")
+    return number

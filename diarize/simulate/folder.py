@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import soundfile
 
 from diarize.audio import SAMPLE_RATE, audio_info
-from diarize.errors import ConfigError
+from diarize.errors import AudioError, ConfigError
 from diarize.experiment import differences
 from diarize.files import replacing, write_text
 from diarize.formats.rttm import format_rttm, read_rttm
@@ -38,6 +39,7 @@ def write_sessions(
 
     Raises:
         ConfigError: if the folder holds sessions of another simulation.
+        AudioError: if a session cannot be written.
     """
     output = Path(output)
     for folder in (output / "audio", output / "rttm"):
@@ -60,9 +62,18 @@ def _write_session(simulator: Simulator, index: int, output: Path) -> Session:
     rttm = output / "rttm" / f"{session_id}.rttm"
     if not (audio.exists() and rttm.exists()):
         waveform, turns = simulator.session(index)
-        with replacing(audio) as beside:
-            soundfile.write(beside, waveform, SAMPLE_RATE, "PCM_16", format="FLAC")
-        write_text(rttm, format_rttm(session_id, turns))
+        # Encoded in memory: libsndfile does not always notice that a disk is full.
+        flac = BytesIO()
+        soundfile.write(flac, waveform, SAMPLE_RATE, "PCM_16", format="FLAC")
+        try:
+            with replacing(audio) as beside:
+                beside.write_bytes(flac.getvalue())
+            write_text(rttm, format_rttm(session_id, turns))
+        except OSError as error:
+            raise AudioError(
+                f"{audio}: cannot be written ({error.strerror}). Make room and repeat the command; "
+                "sessions that are finished are kept."
+            ) from None
     speakers = {turn.speaker for turn in read_rttm(rttm).get(session_id, ())}
     return Session(
         session_id,
