@@ -185,6 +185,15 @@ def test_what_is_worth_knowing_is_a_note_and_no_fault(corpus):
     ]
 
 
+def test_a_reference_of_faulty_lines_alone_does_not_mean_silence(corpus):
+    corpus.audio("a.wav")
+    corpus.text("a.rttm", "SPEAKER a 1 5\n")
+    corpus.line(rttm_filepath="a.rttm")
+    faults, notes = corpus.check()
+    assert [fault.split(" ")[0] for fault in faults] == ["a.rttm:1:"]
+    assert notes == []
+
+
 def test_each_file_is_read_once(corpus, monkeypatch):
     corpus.audio("a.wav")
     corpus.text("all.rttm", "".join(LINE.format(f"s{number}", 1, 1, "x") for number in range(50)))

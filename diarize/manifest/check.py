@@ -57,6 +57,7 @@ class _Check:
         self._headers: dict[Path, AudioInfo | AudioError] = {}
         self._turns: dict[Path, dict[str, list[RttmLine]] | RttmError] = {}
         self._regions: dict[Path, dict[str, list[UemLine]] | RttmError] = {}
+        self._faulty: set[Path] = set()
         self._late: set[tuple[Path, int]] = set()
         self._changes: dict[tuple[str, str], list[Session]] = {}
 
@@ -156,7 +157,7 @@ class _Check:
         inside = [t for t in turns if t.end > session.offset and t.start < session.end]
         speakers = len({turn.speaker for turn in inside})
         note = None
-        if content == {}:
+        if content == {} and path not in self._faulty:
             note = f"{path} has no turn, which means that nobody speaks."
         elif turns and not inside:
             note = (
@@ -183,6 +184,8 @@ class _Check:
                 contents[path] = error
             else:
                 self.faults += faults
+                if faults:
+                    self._faulty.add(path)
                 by_session: dict[str, list[Line]] = {}
                 for line in lines:
                     by_session.setdefault(line.session_id, []).append(line)
