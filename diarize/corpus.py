@@ -1,9 +1,17 @@
-"""Single-speaker utterances held ready: decoded once, then memory-mapped by every process."""
+"""Single-speaker utterances held ready: decoded once, then memory-mapped by every process.
+
+What is decoded is kept in a cache folder. Whoever decodes more removes from there what nobody has
+used for ``KEPT`` days.
+"""
 
 import hashlib
 import json
 import os
+import re
+import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diarize.audio import SAMPLE_RATE, TOLERANCE, read_audio
-from diarize.errors import ManifestError
+from diarize.errors import AudioError, ManifestError
 from diarize.files import replacing
 from diarize.manifest import Session, read_manifest
 from diarize.progress import progress
+
+KEPT = 30
+"""Days after their last use that decoded samples stay in the cache."""
+
+A_DAY = 86400
+"""Seconds."""
+
+CACHED = re.compile(r"\.?[0-9a-f]{16}\.(int16|spans\.npy|samples\.npy)(\.[0-9a-f]{12}\.tmp)?")
+"""Names of cached files, of unfinished ones (.tmp) and of those before 0.1.0 (.samples.npy)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +45,7 @@ class Corpus:
         length: (utterance,) samples of each.
         voice: (utterance,) index into ``speakers``.
         speakers: labels, sorted; "" for lines without one.
+        where: the manifest, for messages.
     """
 
     samples: NDArray[np.int16]
@@ -35,6 +53,7 @@ class Corpus:
     length: NDArray[np.int64]
     voice: NDArray[np.int64]
     speakers: tuple[str, ...]
+    where: str = "corpus"
 
     def utterance(
         self, index: int, start: int = 0, length: int | None = None
@@ -58,7 +77,7 @@ class Corpus:
     ) -> "Corpus":
         """Decode a manifest of utterances, or map what an earlier call decoded.
 
-        The decoded samples are kept until a recording, or where an utterance lies in it, changes.
+        The decoded samples serve until a recording, or where an utterance lies in it, changes.
 
         Args:
             path: manifest; each line a stretch of a recording, with ``speaker`` if spoken.
@@ -68,7 +87,7 @@ class Corpus:
         Raises:
             ManifestError: for an empty manifest, a line without a speaker, or one whose audio is
                 too short.
-            AudioError: if a recording cannot be read.
+            AudioError: if a recording cannot be read, or the cache cannot be written.
         """
         sessions = read_manifest(path)
         if not sessions:
@@ -85,7 +104,7 @@ class Corpus:
         speakers = tuple(sorted({s.speaker or "" for s in sessions}))
         index = {speaker: number for number, speaker in enumerate(speakers)}
         voice = np.array([index[s.speaker or ""] for s in sessions], dtype=np.int64)
-        return cls(samples, start, length, voice, speakers)
+        return cls(samples, start, length, voice, speakers, str(path))
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process maps the same file: hours of speech are not sent through a pipe.
@@ -114,10 +133,30 @@ def _decoded(
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     samples_path, spans_path = folder / f"{name}.int16", folder / f"{name}.spans.npy"
     if not (spans_path.exists() and samples_path.exists()):
-        folder.mkdir(parents=True, exist_ok=True)
-        _decode(sessions, samples_path, spans_path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _prune(folder)
+            _decode(sessions, samples_path, spans_path)
+        except OSError as error:
+            raise AudioError(
+                f"{folder}: cannot be written ({error.strerror}), but decoded audio is kept there. "
+                "Make room, or set XDG_CACHE_HOME to another folder."
+            ) from None
+    with suppress(OSError):  # a cache that others may only read
+        for path in (samples_path, spans_path):
+            os.utime(path)
     start, length = np.load(spans_path)
     return _mapped(samples_path), start, length
+
+
+def _prune(folder: Path) -> None:
+    """Remove what nobody has used for long, and what unfinished writes have left."""
+    for path in folder.iterdir():
+        if CACHED.fullmatch(path.name):
+            days = 1 if path.suffix == ".tmp" else KEPT
+            with suppress(OSError):  # another process may do the same
+                if path.stat().st_mtime < time.time() - days * A_DAY:
+                    path.unlink()
 
 
 def _mapped(path: Path) -> NDArray[np.int16]:
@@ -140,13 +179,17 @@ def _decode(sessions: Sequence[Session], samples_path: Path, spans_path: Path) -
         by_audio.setdefault(session.audio, []).append(number)
     spans = np.zeros((2, len(sessions)), dtype=np.int64)  # start, length
     total = 0
+    print(f"decoding {len(by_audio)} recordings into {samples_path.parent}", file=sys.stderr)
     with (
         replacing(samples_path) as beside,
         beside.open("wb") as file,
         progress(len(by_audio), "recordings decoded") as done,
     ):
         for audio, numbers in by_audio.items():
-            waveform = read_audio(audio)
+            try:
+                waveform = read_audio(audio)
+            except AudioError as error:
+                raise AudioError(f"{sessions[numbers[0]].where}: {error}") from None
             for number in numbers:
                 piece = _part(waveform, sessions[number])
                 file.write(piece.tobytes())

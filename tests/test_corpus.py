@@ -1,7 +1,10 @@
 """Utterances decoded once, cut as their lines say, kept until their recordings change."""
 
+import os
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +75,50 @@ def test_cache_lies_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(list((tmp_path / "xdg" / "diarize").iterdir())) == 2
 
 
+def test_decoding_says_where_it_keeps_the_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    manifest = write_corpus(tmp_path / "speech", 2, 1)
+    for expected in (f"decoding 2 recordings into {tmp_path / 'cache'}\n", ""):
+        Corpus.from_manifest(manifest, tmp_path / "cache")
+        assert capsys.readouterr().err == expected
+
+
+def test_decoding_removes_what_was_not_used_for_a_month(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    used, unused = (write_corpus(tmp_path / name, n, 1) for name, n in (("used", 1), ("not", 2)))
+    for manifest in (used, unused):
+        Corpus.from_manifest(manifest, cache)
+    day = 86400.0
+    ages = {f".{'a' * 16}.int16.{'b' * 12}.tmp": 2, f"{'c' * 16}.samples.npy": 31, "mine.npy": 99}
+    ages |= {f".{'d' * 16}.int16.{'b' * 12}.tmp": 0, f"{'e' * 16}.samples.npy": 29}
+    for name in ages:
+        (cache / name).touch()
+    for path in cache.iterdir():
+        stamp = time.time() - ages.get(path.name, 31) * day
+        os.utime(path, (stamp, stamp))
+    before = set(cache.iterdir())
+    Corpus.from_manifest(used, cache)  # mapped, and by that used
+    assert set(cache.iterdir()) == before
+    Corpus.from_manifest(write_corpus(tmp_path / "new", 3, 1), cache)
+    left = {path.name for path in cache.iterdir()}
+    assert len(left) == 7  # two files of `used`, two of `new`, and of the others
+    kept = {name for name, age in ages.items() if age in (0, 29, 99)}
+    assert left & ages.keys() == kept
+
+
+def test_a_cache_without_room_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", fill)
+    message = r"cache: cannot be written \(No space left on device\), but .* XDG_CACHE_HOME"
+    with pytest.raises(AudioError, match=message):
+        Corpus.from_manifest(write_corpus(tmp_path / "speech", 1, 1), tmp_path / "cache")
+
+
 def test_changed_recording_or_line_is_decoded_anew(tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path / "speech", 1, 1)
     before = Corpus.from_manifest(manifest, tmp_path / "cache")
@@ -95,7 +142,7 @@ def test_interrupted_decoding_leaves_nothing(
 ) -> None:
     manifest = write_corpus(tmp_path / "speech", 2, 1)
     (tmp_path / "speech" / "speaker_1.wav").write_bytes(b"no audio")
-    with pytest.raises(AudioError, match=r"speaker_1\.wav"):
+    with pytest.raises(AudioError, match=r"utterances\.jsonl:2: .*speaker_1\.wav"):
         Corpus.from_manifest(manifest, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -126,6 +173,8 @@ def test_fingerprints_tell_corpora_apart(tmp_path: Path) -> None:
     one = Corpus.from_manifest(write_corpus(tmp_path / "a", 2), tmp_path / "cache")
     other = Corpus.from_manifest(write_corpus(tmp_path / "b", 3), tmp_path / "cache")
     assert one.fingerprint != other.fingerprint
+    quieter = replace(one, samples=one.samples // 2)
+    assert one.fingerprint != quieter.fingerprint
 
 
 @pytest.mark.parametrize(
