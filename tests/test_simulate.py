@@ -12,7 +12,7 @@ from tones import PITCHES, SAMPLE_RATE, tone, write_corpus, write_lines, write_n
 
 from diarize.config import load_config
 from diarize.corpus import Corpus
-from diarize.errors import ConfigError, ManifestError
+from diarize.errors import AudioError, ConfigError, ManifestError
 from diarize.simulate import SimulationConfig, Simulator
 from diarize.turns import Turn, merge
 
@@ -336,6 +336,13 @@ def test_a_silent_room_is_refused(tmp_path: Path) -> None:
         Simulator.from_manifests(config, write_corpus(tmp_path), rir=rooms, cache=tmp_path)
 
 
+def test_a_room_that_cannot_be_read_is_named_by_its_line(tmp_path: Path) -> None:
+    rooms = write_lines(tmp_path / "rir.jsonl", [{"audio_filepath": "gone.wav"}])
+    config = SimulationConfig(**INDEPENDENT, reverberation=0.5)
+    with pytest.raises(AudioError, match=r"rir\.jsonl:1: .*gone\.wav: cannot be read"):
+        Simulator.from_manifests(config, write_corpus(tmp_path), rir=rooms, cache=tmp_path)
+
+
 @pytest.mark.parametrize(("manifest", "name"), [("noise", "noise"), ("rir", "reverberation")])
 def test_what_would_never_be_heard_is_refused(tmp_path: Path, manifest: str, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"x\.jsonl: has .*, but {name} is 0: .* Set {name}="):
@@ -371,7 +378,9 @@ def test_settings_that_mean_nothing(settings: dict, message: str) -> None:
 
 
 def test_more_speakers_than_the_corpus_has(simulator: Make) -> None:
-    message = r"asks for 5 speakers, but the corpus has 4 with at least 0\.5 s of speech\. Add"
+    message = (
+        r"/utterances\.jsonl: has 4 speakers with at least 0\.5 s of speech, but .* for 5\. Add"
+    )
     with pytest.raises(ConfigError, match=message):
         simulator(**SHORT, num_speakers=[0, 0, 0, 0, 1])
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from diarize import augment
 from diarize.audio import SAMPLE_RATE, audio_info, read_audio
 from diarize.corpus import Corpus
-from diarize.errors import ConfigError, ManifestError
+from diarize.errors import AudioError, ConfigError, ManifestError
 from diarize.manifest import Session, read_manifest
 from diarize.simulate.settings import SimulationConfig
 from diarize.turns import Turn, in_order, merge
@@ -52,8 +52,9 @@ class Simulator:
         most = int(self._counts.max())
         if len(self._voices) < most:
             raise ConfigError(
-                f"num_speakers asks for {most} speakers, but the corpus has {len(self._voices)} "
-                f"with at least {config.min_voice:g} s of speech. Add speech or lower min_voice."
+                f"{corpus.where}: has {len(self._voices)} speakers with at least "
+                f"{config.min_voice:g} s of speech, but num_speakers asks for {most}. "
+                "Add speech, or lower min_voice."
             )
         order = np.argsort(corpus.voice, kind="stable")
         splits = np.searchsorted(corpus.voice[order], np.arange(1, len(corpus.speakers)))
@@ -235,10 +236,13 @@ def _name(speaker: str, speed: float) -> str:
 
 def _read_room(response: Session) -> Waveform:
     """(sample, position): every channel of a room's responses."""
-    channels = [
-        read_audio(response.audio, response.offset, response.duration, channel)
-        for channel in range(audio_info(response.audio).channels)
-    ]
+    try:
+        channels = [
+            read_audio(response.audio, response.offset, response.duration, channel)
+            for channel in range(audio_info(response.audio).channels)
+        ]
+    except AudioError as error:
+        raise AudioError(f"{response.where}: {error}") from None
     for number, channel in enumerate(channels):
         if not channel.any():
             raise ManifestError(
