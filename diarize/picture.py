@@ -22,6 +22,15 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f
 """Told apart by colour-blind readers: six of Okabe and Ito's (2008), and two earths."""
 
 
+def need_matplotlib() -> None:
+    """See that pictures can be drawn at all.
+
+    Raises:
+        ModuleNotFoundError: if matplotlib is not installed.
+    """
+    import matplotlib.figure  # noqa: F401
+
+
 def extremes(waveform: NDArray[np.float32], num_bins: int) -> NDArray[np.float32]:
     """Lowest and highest sample of equal stretches: all that a picture shows of a waveform.
 

@@ -14,6 +14,7 @@ import soundfile
 
 from diarize import __version__
 from diarize.cli import main
+from diarize.errors import ConfigError
 from diarize.formats.rttm import read_rttm, write_rttm
 from diarize.formats.uem import write_uem
 from diarize.manifest import Session, read_manifest, write_manifest
@@ -282,6 +283,69 @@ def test_one_bad_file_of_several_is_told_at_the_end(
     assert [p.name for p in out.iterdir()] == ["talk.rttm"]
 
 
+def test_a_result_that_cannot_be_written_is_a_failure_of_its_session(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    audio = [str(record(tmp_path / f"{name}.wav", 0.5)) for name in "ab"]
+    blocked = tmp_path / "out" / "a.rttm"
+    blocked.mkdir(parents=True)
+    assert main(["infer", *audio, "--model", model, "--output", str(blocked.parent)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"diarize infer: {blocked}: Is a directory.",
+        "diarize infer: 1 of 2 sessions failed, the others are done.",
+    ]
+    assert (blocked.parent / "b.rttm").is_file()
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "last"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted."),
+        (ConfigError("cuda:0: has no memory."), 1, "cuda:0: has no memory."),
+    ],
+)
+def test_what_is_done_is_handed_over_when_the_rest_is_not(
+    model: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture, ending, status, last
+):
+    from diarize import inference
+
+    real = inference.diarize_sessions
+
+    def stopping(diarizer, sessions, config, channel):
+        yield from real(diarizer, sessions[:2], config, progress=False)
+        raise ending
+
+    monkeypatch.setattr(inference, "diarize_sessions", stopping)
+    audio = [str(tmp_path / "gone.wav")]
+    audio += [str(record(tmp_path / f"{name}.wav", 0.5)) for name in "ab"]
+    assert main(["infer", *audio, "--model", model]) == status
+    captured = capsys.readouterr()
+    assert {line.split()[1] for line in captured.out.splitlines()} == {"a"}
+    assert captured.err.splitlines() == [
+        f"diarize infer: {audio[0]}: cannot be read (No such file or directory). Check the path.",
+        "diarize infer: 1 of 3 sessions are done, 1 failed.",
+        f"diarize infer: {last}",
+    ]
+
+
+def test_what_results_need_is_seen_to_before_the_model_is_loaded(
+    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    taken = tmp_path / "taken"
+    taken.touch()
+    arguments = ["infer", str(audio), "--model", "no_such"]
+    assert main([*arguments, "--output", str(taken)]) == 1
+    expected = f"{taken}: cannot be made a folder (File exists), but results go to one. Give"
+    assert expected in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        assert main([*arguments, "--posteriors", str(tmp_path)]) == 1
+    assert f"{tmp_path}: may not be written to, but" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([*arguments, "--picture", str(tmp_path)]) == 1
+    assert "infer needs matplotlib, but it is not installed" in capsys.readouterr().err
+
+
 def test_thresholds_from_flags_win_over_a_file_and_the_model(
     model: str, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
@@ -337,7 +401,8 @@ def test_infer_names_unknown_models_and_devices(
 def test_a_manifest_without_sessions_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "m.jsonl").write_text("\n")
     assert main(["infer", "--manifest", str(tmp_path / "m.jsonl")]) == 1
-    assert "has no sessions" in capsys.readouterr().err
+    expected = "has no sessions, but at least one is needed. Is it the right file?"
+    assert expected in capsys.readouterr().err
 
 
 # ---- score

@@ -1,15 +1,16 @@
 """``diarize infer``: recordings to turns."""
 
 import argparse
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diarize.errors import DiarizeError, ManifestError
+from diarize.errors import ConfigError, DiarizeError, ManifestError
 
 if TYPE_CHECKING:
-    from diarize.inference import Diarization, InferenceConfig
+    from diarize.inference import Diarization, Failure, InferenceConfig
     from diarize.manifest import Session
     from diarize.model import Diarizer
 
@@ -22,8 +23,8 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "infer",
         help="say who spoke when in recordings of any length",
         description="Say who spoke when in recordings of any length. Without --output, the "
-        "answer goes to standard output. A recording that cannot be read is reported at the "
-        "end, exit 1; all others are done.",
+        "answer goes to standard output. A session that fails is reported at the end, exit 1; "
+        "all others are done.",
     )
     parser.add_argument("audio", metavar="AUDIO", nargs="*", help="recordings")
     parser.add_argument("--manifest", metavar="FILE", type=Path, help="sessions, as JSON Lines")
@@ -67,8 +68,10 @@ def _add_postprocess(parser: argparse.ArgumentParser) -> None:
 
 
 def run_infer(args: argparse.Namespace) -> int:
-    """Diarize every session; failures last."""
+    """Diarize every session; failures last. Whatever ends it, what is done is handed over."""
     sessions = _sessions(args)
+    _prepare(args)
+    from diarize.files import in_words
     from diarize.inference import Failure, choose_device, diarize_sessions
     from diarize.memory import keep_freed_memory
     from diarize.model import Diarizer
@@ -78,25 +81,61 @@ def run_infer(args: argparse.Namespace) -> int:
     config = _config(args, diarizer)
     by_id = {session.session_id: session for session in sessions}
     ready: dict[str, str] = {}
-    failures = []
-    for result in diarize_sessions(diarizer, sessions, config, channel=args.channel):
-        if isinstance(result, Failure):
-            failures.append(result)
+    failures: list[Failure] = []
+    try:
+        for result in diarize_sessions(diarizer, sessions, config, channel=args.channel):
+            if isinstance(result, Failure):
+                failures.append(result)
+                continue
+            try:
+                _write_beside(result, by_id[result.session_id], args)
+            except DiarizeError as error:
+                failures.append(Failure(result.session_id, str(error)))
+            except OSError as error:
+                failures.append(Failure(result.session_id, in_words(error)))
+            text = "".join(_texts(result, args.format).values()) if args.output == "-" else ""
+            ready[result.session_id] = text
+    finally:
+        _tell(ready, failures, by_id)
+    return 1 if failures else 0
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    """See that results can be written, before they cost anything."""
+    for folder in (args.output, args.posteriors, args.picture):
+        if folder in (None, "-"):
             continue
-        if args.output == "-":
-            ready[result.session_id] = "".join(_texts(result, args.format).values())
         try:
-            _write_beside(result, by_id[result.session_id], args)
-        except DiarizeError as error:
-            failures.append(Failure(result.session_id, str(error)))
-    # On standard output, sessions stand in the order in which they were given.
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: cannot be made a folder ({error.strerror}), but results go to one. "
+                "Give another."
+            ) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"{folder}: may not be written to, but results go there. Give another."
+            )
+    if args.picture is not None:
+        from diarize.picture import need_matplotlib
+
+        need_matplotlib()
+
+
+def _tell(ready: dict[str, str], failures: "list[Failure]", by_id: "dict[str, Session]") -> None:
+    """Results that stand in memory, in the order in which sessions were given; then failures."""
     sys.stdout.write("".join(ready[name] for name in by_id if name in ready))
+    sys.stdout.flush()
     for failure in failures:
         print(f"diarize infer: {failure.reason}", file=sys.stderr)
-    if failures and len(sessions) > 1:
-        failed = f"{len(failures)} of {len(sessions)} sessions failed"
-        print(f"diarize infer: {failed}, the others are done.", file=sys.stderr)
-    return 1 if failures else 0
+    failed = {failure.session_id for failure in failures}
+    done = len(ready.keys() - failed)
+    if len(by_id) == 1 or done == len(by_id):
+        return
+    told = f"{done} of {len(by_id)} sessions are done, {len(failed)} failed."
+    if done + len(failed) == len(by_id):
+        told = f"{len(failed)} of {len(by_id)} sessions failed, the others are done."
+    print(f"diarize infer: {told}", file=sys.stderr)
 
 
 def _formats(value: str) -> tuple[str, ...]:
@@ -125,7 +164,10 @@ def _sessions(args: argparse.Namespace) -> "list[Session]":
     if args.manifest is not None:
         sessions += read_manifest(args.manifest)
         if not sessions:
-            raise ManifestError(f"{args.manifest}: has no sessions, but at least one is needed.")
+            raise ManifestError(
+                f"{args.manifest}: has no sessions, but at least one is needed. "
+                "Is it the right file?"
+            )
     seen: dict[str, Session] = {}
     for session in sessions:
         name = session.session_id
@@ -186,9 +228,6 @@ def _write_beside(result: "Diarization", session: "Session", args: argparse.Name
 
     from diarize.files import replacing, write_text
 
-    for folder in (args.output, args.posteriors, args.picture):
-        if folder not in (None, "-"):
-            Path(folder).mkdir(parents=True, exist_ok=True)
     name = result.session_id
     if args.output != "-":
         for kind, text in _texts(result, args.format).items():
