@@ -2,8 +2,8 @@
 
 A session longer than a window is judged in windows that share some of their frames, joined by
 ``diarize.stitching``. Audio is read window by window, so memory holds ``batch_size`` windows
-and the posteriors (16 bytes a frame for four slots: 2 MiB for three hours), never a whole
-waveform. Windows of several sessions go through the network together, short sessions first, so
+of it, never a whole waveform, and what was judged of the sessions that are not yet whole
+(30 bytes a frame for four slots: 4 MiB for three hours). Windows of several sessions go through the network together, short sessions first, so
 that a batch pads little. Whatever stands beside a session in its batch, its result is the same.
 
 B batch, T frames, S slots, D embedding width, N samples.
@@ -106,7 +106,7 @@ class Failure:
 
 @dataclass
 class _Job:
-    """A session on its way: the windows it needs, and those that were judged."""
+    """A session on its way: the windows it needs, and those that were judged until it ends."""
 
     session_id: str
     offset: float
@@ -165,7 +165,7 @@ def diarize_waveform(
 def diarize_session(
     diarizer: Diarizer, session: Session, config: InferenceConfig | None = None
 ) -> Diarization:
-    """Who spoke when in one session; memory does not grow with its length.
+    """Who spoke when in one session; of its audio, memory holds a few windows at a time.
 
     Args:
         diarizer: the model.
@@ -287,6 +287,7 @@ def _run(
                     waveform = job.read(first, last - first)
                 except DiarizeError as error:
                     waiting = [item for item in waiting if item[0] is not job]
+                    job.windows.clear()
                     yield Failure(job.session_id, str(error))
                     break
                 waiting.append((job, start, waveform))
@@ -346,6 +347,7 @@ def _conclude(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diariza
     if job.windows:
         settings = (config.max_speakers, config.min_similarity, _speech(config))
         posterior = stitch(job.windows, *settings)
+        job.windows.clear()
     duration = job.num_samples / SAMPLE_RATE
     shift = diarizer.grid.frame_shift
     turns = to_turns(posterior, shift, config.postprocess, job.offset, duration)

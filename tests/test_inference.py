@@ -1,5 +1,6 @@
 """Recordings of any length to turns: with a network that hears tones, and with a random one."""
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,6 +233,28 @@ def test_one_bad_file_is_reported_and_the_others_are_done(tmp_path: Path):
     assert sorted(failed) == ["absent", "noise", "torn"]
     assert all(str(tmp_path / name) in reason for name, reason in failed.items())
     assert read(results["good"].turns) == read(results["good2"].turns) == turns_of(LONG)
+
+
+def test_windows_are_let_go_with_their_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    heard = []
+
+    def remembering(*args):
+        window = real(*args)
+        heard.append(weakref.ref(window))
+        return window
+
+    real = inference.listen
+    monkeypatch.setattr(inference, "listen", remembering)
+    sessions = [Session(name, write(tmp_path / f"{name}.flac", played(LONG))) for name in "abc"]
+    torn = sessions[1].audio  # its first windows can be read
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size * 3 // 4])
+    config = replace(SHORT_WINDOWS, batch_size=1)
+    counts = {}
+    for result in diarize_sessions(ToneDiarizer(), sessions, config, progress=False):
+        counts[type(result), result.session_id] = len(heard)
+        assert not any(window() for window in heard)
+    assert list(counts) == [(Diarization, "a"), (Failure, "b"), (Diarization, "c")]
+    assert counts[Failure, "b"] > counts[Diarization, "a"] > 3
 
 
 def test_a_failure_of_a_single_session_is_raised(tmp_path: Path):
