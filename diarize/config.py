@@ -2,12 +2,13 @@
 
 Merge order: dataclass defaults, YAML files from left to right, then overrides. A key that the
 dataclass does not have is an error that names its neighbours. Two seams, the front end and the
-encoder, hold a ``_target_`` class of this package; their keys are checked against the dataclass
-that the class names as ``config``.
+encoder, hold a ``_target_`` class of the packages of either; their keys are checked against the
+dataclass that the class names as ``config``.
 """
 
 import difflib
 import importlib
+import re
 import typing
 from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
@@ -21,6 +22,10 @@ from diarize.errors import ConfigError
 from diarize.files import replacing
 
 Config = TypeVar("Config")
+
+COMPONENTS = ("diarize.frontend.", "diarize.encoder.")
+"""Where a ``_target_`` may lie. A checkpoint brings its own, and a module runs when it is imported:
+no other is."""
 
 
 def load_config(
@@ -63,6 +68,8 @@ def load_config(
         return typing.cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{config_class.__name__}: {_first_line(error)}") from None
+    except ConfigError as error:
+        raise ConfigError(_placed(str(error), merged, layers)) from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -104,12 +111,12 @@ def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
     """Build the component that a ``_target_`` node names.
 
     Args:
-        node: ``{"_target_": "diarize.package.Class", key: value, ...}``.
+        node: ``{"_target_": "diarize.encoder.module.Class", key: value, ...}``.
         arguments: passed to the class after its config.
 
     Raises:
-        ConfigError: if the target lies outside this package, does not exist, or a key is
-            not a setting of its config class.
+        ConfigError: if the target is no front end or encoder of this package, does not exist,
+            or a key is not a setting of its config class.
     """
     settings = dict(node)
     target = str(settings.pop("_target_", ""))
@@ -125,10 +132,11 @@ def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
 
 def _find_target(target: str) -> type:
     module_name, _, class_name = target.rpartition(".")
-    if not module_name.startswith("diarize."):
+    if not module_name.startswith(COMPONENTS):
         raise ConfigError(
-            f"_target_ is {target!r}, but only classes of this package, 'diarize.…', may be "
-            "built from YAML. Build your own component in Python and pass it to Diarizer."
+            f"_target_ is {target!r}, but only classes of this package, 'diarize.frontend.…' and "
+            "'diarize.encoder.…', may be built from YAML. Build your own component in Python and "
+            "pass it to Diarizer."
         )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
@@ -167,6 +175,43 @@ def _first_line(error: OmegaConfBaseException) -> str:
     """What is wrong, after the key that it is wrong with."""
     message = str(error).splitlines()[0]
     return f"{error.full_key}: {message}" if error.full_key else message
+
+
+def _placed(message: str, merged: DictConfig, layers: Sequence[tuple[str, Any]]) -> str:
+    """What a dataclass says of its own values, with their dotted key and the layer that set them.
+
+    The key is the first word of the message; the layer is the last one that sets any of the keys
+    that are named before what they meet.
+    """
+    section, prefix = merged, ""
+    while (deeper := _refused(section)) is not None:
+        section, prefix = section[deeper], f"{prefix}{deeper}."
+    kind = typing.cast(type, OmegaConf.get_type(section))
+    message = message.removeprefix(f"{kind.__name__}: ")
+    claim, _, _ = message.partition(", but ")
+    keys = [str(key) for key in section]
+    named = [word for word in re.findall(r"\w+", claim) if word in keys]
+    if prefix and message.split()[0] in keys:
+        message = prefix + message
+    elif prefix:
+        message = f"{prefix[:-1]}: {message}"
+    for where, layer in reversed(layers):
+        settings = OmegaConf.create(layer)
+        chosen = (OmegaConf.select(settings, prefix + name, default=settings) for name in named)
+        if any(value is not settings for value in chosen):
+            return f"{where}: {message}"
+    return message
+
+
+def _refused(section: DictConfig) -> str | None:
+    """The first key of a section under which a dataclass refuses its own values."""
+    for key in section:
+        if is_dataclass(OmegaConf.get_type(section, str(key))):
+            try:
+                OmegaConf.to_object(section[key])
+            except ConfigError:
+                return str(key)
+    return None
 
 
 def _check_keys(where: str, config_class: type, layer: Any, prefix: str = "") -> None:

@@ -28,7 +28,9 @@ class Training:
     name: str | None = None
     bf16: bool = False
     optimizer: Optimizer = field(default_factory=Optimizer)
-    encoder: dict[str, Any] = field(default_factory=lambda: {"_target_": "diarize.fake.Encoder"})
+    encoder: dict[str, Any] = field(
+        default_factory=lambda: {"_target_": "diarize.encoder.fake.Encoder"}
+    )
 
 
 @dataclass
@@ -55,10 +57,10 @@ class Encoder:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module ``diarize.fake``, with a component and two things that are none."""
-    module = ModuleType("diarize.fake")
+    """The module ``diarize.encoder.fake``, with a component and two things that are none."""
+    module = ModuleType("diarize.encoder.fake")
     vars(module).update(Encoder=Encoder, Plain=Path, number=3)
-    monkeypatch.setitem(sys.modules, "diarize.fake", module)
+    monkeypatch.setitem(sys.modules, "diarize.encoder.fake", module)
 
 
 def yaml(folder: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -104,7 +106,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 def test_an_open_node_takes_any_key() -> None:
     config = load_config(Training, overrides=["encoder.num_layers=3"])
-    assert config.encoder == {"_target_": "diarize.fake.Encoder", "num_layers": 3}
+    assert config.encoder == {"_target_": "diarize.encoder.fake.Encoder", "num_layers": 3}
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,70 @@ def test_faults_in_stored_values_are_named() -> None:
         load_config(Training, values={"max_step": 3})
 
 
+@dataclass
+class Span:
+    """Refuses some values of its own."""
+
+    start: float = 0.0
+    end: float = 1.0
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.end < self.start:
+            raise ConfigError(f"start is {self.start:g}, but end is {self.end:g}. Swap them.")
+        if self.step == 0:
+            raise ConfigError("Span: step is 0, but it moves. Raise it.")
+        if self.step == 7:
+            raise ConfigError("steps of seven do not fit, but others do. Choose another.")
+
+
+@dataclass
+class Plan:
+    """Sections in sections."""
+
+    first: Span = field(default_factory=Span)
+    second: Span = field(default_factory=Span)
+
+
+@dataclass
+class Project:
+    """Sections in sections in sections."""
+
+    seed: int = 0
+    plan: Plan = field(default_factory=Plan)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}, but it is at least 0. Raise it.")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        (
+            "plan: {second: {start: 2}}",
+            [],
+            r"\S+mine\.yaml: plan\.second\.start is 2, but end is 1",
+        ),
+        ("plan: {first: {step: 0}}", [], r"\S+mine\.yaml: plan\.first\.step is 0, but it moves"),
+        ("plan: {first: {step: 7}}", [], r"plan\.first: steps of seven do not fit"),
+        ("seed: -1", [], r"\S+mine\.yaml: seed is -1, but it is at least 0"),
+        # The last layer that sets it is to blame; none is where the key named is a default.
+        (
+            "plan: {first: {step: 5}}",
+            ["plan.first.step=0"],
+            r"plan\.first\.step=0: plan\.first\.st",
+        ),
+        ("plan: {first: {end: -1}}", [], r"plan\.first\.start is 0, but end is -1"),
+    ],
+)
+def test_what_a_section_refuses_is_named(
+    tmp_path: Path, text: str, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        load_config(Project, [yaml(tmp_path, text + "\n")], overrides)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read \(No such file"):
         load_config(Training, [tmp_path / "gone.yaml"])
@@ -179,7 +245,7 @@ def test_dict_is_plain() -> None:
 @pytest.mark.usefixtures("fake")
 def test_component_is_built_with_its_config() -> None:
     node = {
-        "_target_": "diarize.fake.Encoder",
+        "_target_": "diarize.encoder.fake.Encoder",
         "num_layers": 5,
         "optimizer": {"learning_rate": 0.5},
     }
@@ -187,7 +253,7 @@ def test_component_is_built_with_its_config() -> None:
     assert isinstance(built, Encoder)
     assert built.config == EncoderConfig(5, Optimizer(0.5))
     assert built.width == 8
-    assert node["_target_"] == "diarize.fake.Encoder"
+    assert node["_target_"] == "diarize.encoder.fake.Encoder"
 
 
 @pytest.mark.usefixtures("fake")
@@ -202,7 +268,7 @@ def test_component_is_built_with_its_config() -> None:
 )
 def test_faults_in_a_node_are_named(node: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        instantiate({"_target_": "diarize.fake.Encoder", **node})
+        instantiate({"_target_": "diarize.encoder.fake.Encoder", **node})
 
 
 @pytest.mark.usefixtures("fake")
@@ -211,12 +277,29 @@ def test_faults_in_a_node_are_named(node: dict[str, Any], message: str) -> None:
     [
         ("os.system", r"_target_ is 'os\.system', but only classes of this package"),
         ("diarizer.evil.Class", r"only classes of this package"),
+        (
+            "diarize.__main__.main",
+            r"only .*, 'diarize\.frontend\.…' and 'diarize\.encoder\.…', may",
+        ),
+        ("diarize.encoder", r"only classes of this package"),
         ("Encoder", r"only classes of this package"),
         ("", r"_target_ is '', but only classes of this package"),
-        ("diarize.gone.Encoder", r"'diarize\.gone\.Encoder' cannot be found \(No module named"),
-        ("diarize.fake.Gone", r"'diarize\.fake\.Gone' cannot be found \(.*no attribute 'Gone'"),
-        ("diarize.fake.number", r"'diarize\.fake\.number' is 'int', but a class is needed"),
-        ("diarize.fake.Plain", r"'diarize\.fake\.Plain' names no dataclass as its config"),
+        (
+            "diarize.encoder.gone.Encoder",
+            r"'diarize\.encoder\.gone\.Encoder' cannot be found \(No module named",
+        ),
+        (
+            "diarize.encoder.fake.Gone",
+            r"'diarize\.encoder\.fake\.Gone' cannot be found \(.*no attribute 'Gone'",
+        ),
+        (
+            "diarize.encoder.fake.number",
+            r"'diarize\.encoder\.fake\.number' is 'int', but a class is needed",
+        ),
+        (
+            "diarize.encoder.fake.Plain",
+            r"'diarize\.encoder\.fake\.Plain' names no dataclass as its config",
+        ),
     ],
 )
 def test_targets_that_are_no_component_are_refused(target: str, message: str) -> None:
