@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
+from diarize.config import check_least
 from diarize.errors import ConfigError
 
 ACTIVE = 0.5
@@ -35,6 +36,15 @@ class LossConfig:
     """What the permutation-invariant loss maximises to match columns: ``agreement``, the sum
     of activity times posterior, as published; ``bce``, the likelihood."""
 
+    def __post_init__(self) -> None:
+        check_least(self, sort_weight=0, permutation_invariant_weight=0)
+        if self.sort_weight == self.permutation_invariant_weight == 0:
+            raise ConfigError(
+                "sort_weight is 0 and permutation_invariant_weight is 0, but training needs one. "
+                "Raise one."
+            )
+        _check_match(self.match)
+
 
 def diarization_loss(
     logits: Tensor, activity: Tensor, num_frames: Tensor, config: LossConfig
@@ -46,17 +56,8 @@ def diarization_loss(
         activity: (B, T, S), 0 to 1.
         num_frames: (B,), frames before padding.
         config: weights and matching.
-
-    Raises:
-        ConfigError: if the weights are negative or both zero.
     """
     total = config.sort_weight + config.permutation_invariant_weight
-    if min(config.sort_weight, config.permutation_invariant_weight) < 0 or total == 0:
-        raise ConfigError(
-            f"loss: sort_weight is {config.sort_weight} and permutation_invariant_weight "
-            f"{config.permutation_invariant_weight}, but they must not be negative or both zero. "
-            "Raise one."
-        )
     parts = {
         "sort_loss": sort_loss(logits, activity, num_frames),
         "permutation_invariant_loss": permutation_invariant_loss(
@@ -140,6 +141,13 @@ def best_order(
     return torch.as_tensor(orders, device=activity.device)
 
 
+def _check_match(match: str) -> None:
+    if match not in MATCHES:
+        raise ConfigError(
+            f"match is {match!r}, but it may be {' or '.join(map(repr, MATCHES))}. Choose one."
+        )
+
+
 def _gains(logits: Tensor, activity: Tensor, num_frames: Tensor, match: str) -> Tensor:
     """What giving slot k to speaker s gains, (B, speaker, slot).
 
@@ -151,11 +159,7 @@ def _gains(logits: Tensor, activity: Tensor, num_frames: Tensor, match: str) -> 
             f"losses: logits have shape {tuple(logits.shape)}, but activity has "
             f"{tuple(activity.shape)}. Give as many frames and speakers as slots."
         )
-    if match not in MATCHES:
-        raise ConfigError(
-            f"loss.match: is {match!r}, but it may be {' or '.join(map(repr, MATCHES))}. "
-            "Choose one."
-        )
+    _check_match(match)
     with torch.autocast(logits.device.type, enabled=False):
         fit = logits.float().sigmoid() if match == "agreement" else logits.float()
         fit = torch.where(_valid(activity, num_frames), fit, 0.0)
