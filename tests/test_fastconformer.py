@@ -158,6 +158,10 @@ def test_bfloat16_autocast_gives_nearly_the_same() -> None:
         ({"conv_kernel": 8}, "conv_kernel: is 8, but it must be odd"),
         ({"attention_context": -1}, "attention_context is -1, but it is at least 0"),
         ({"conv_norm": "group"}, "conv_norm: is 'group', but .* 'batch_norm' or 'layer_norm'"),
+        ({"num_heads": 0}, "num_heads is 0, but it is at least 1"),
+        ({"subsampling_channels": 0}, "subsampling_channels is 0, but it is at least 1"),
+        ({"dropout": 2.0}, "dropout is 2, but a share is from 0 to 1"),
+        ({"input_dropout": 1.1}, "input_dropout is 1.1, but a share is from 0 to 1"),
     ],
 )
 def test_impossible_settings_are_refused(setting: dict, message: str) -> None:

@@ -105,6 +105,9 @@ def test_bfloat16_autocast_gives_nearly_the_same(positions: str) -> None:
         ({"positions": "learned"}, "positions: is 'learned', but .* none, sinusoidal, rotary"),
         ({"activation": "swish"}, "activation: is 'swish', but .* relu, gelu"),
         ({"positions": "rotary", "num_heads": 16}, "positions: is 'rotary', but 16 / 16 channels"),
+        ({"num_heads": 0}, "num_heads is 0, but it is at least 1"),
+        ({"dropout": 1.5}, "dropout is 1.5, but a share is from 0 to 1"),
+        ({"attention_dropout": -0.1}, "attention_dropout is -0.1, but a share is from 0 to 1"),
     ],
 )
 def test_impossible_settings_are_refused(setting: dict, message: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diarize.config import check_least, check_shares
 from diarize.errors import ConfigError
 
 MASKED = -1e4
@@ -47,6 +48,10 @@ class TransformerConfig:
     """On attention weights."""
     dropout: float = 0.5
     """On the output of each part."""
+
+    def __post_init__(self) -> None:
+        check_least(self, width=1, inner=1, num_layers=0, num_heads=1)
+        check_shares(self, "attention_dropout", "dropout")
 
 
 class Transformer(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diarize.config import check_least
+from diarize.config import check_least, check_shares
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.frontend.log_mel import LogMel, LogMelConfig
@@ -31,7 +31,10 @@ offsets of its own block."""
 
 @dataclass
 class FastConformerConfig:
-    """Settings of `FastConformer`; the defaults are the published offline model's."""
+    """Settings of `FastConformer`; the defaults are the published offline model's.
+
+    One is not: ``mel.peak_scaling``, with which a result depends on its neighbours in a batch.
+    """
 
     mel: LogMelConfig = field(default_factory=LogMelConfig)
     """Features."""
@@ -62,6 +65,11 @@ class FastConformerConfig:
     dropout: float = 0.1
     """Inside feed-forward modules and on every residual branch."""
 
+    def __post_init__(self) -> None:
+        check_least(self, width=1, num_layers=0, num_heads=1, subsampling_channels=1)
+        check_least(self, expansion=1, conv_kernel=1, attention_context=0)
+        check_shares(self, "input_dropout", "attention_dropout", "dropout")
+
 
 class FastConformer(nn.Module):
     """Waveform to one embedding per 80 ms."""
@@ -80,7 +88,6 @@ class FastConformer(nn.Module):
                 f"front_end.conv_kernel: is {config.conv_kernel}, but it must be odd to be "
                 "centred on its frame. Add or take one."
             )
-        check_least(config, attention_context=0)
         self.config = config
         self.mel = LogMel(config.mel)
         self.subsampling = Subsampling(

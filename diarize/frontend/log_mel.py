@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchaudio.functional import melscale_fbanks
 
+from diarize.audio import SAMPLE_RATE
+from diarize.config import check_least
 from diarize.errors import ConfigError
 
 LOG_FLOOR = 2.0**-24
@@ -45,6 +47,14 @@ class LogMelConfig:
     peak_scaling: str = "none"
     """``batch``: divide by the largest sample of the whole batch, as published offline models
     do, which makes an item depend on its neighbours; ``none``."""
+
+    def __post_init__(self) -> None:
+        check_least(self, num_mels=1, window_samples=1, hop_samples=1, num_fft=1, dither=0)
+        if self.sample_rate != SAMPLE_RATE:
+            raise ConfigError(
+                f"sample_rate is {self.sample_rate}, but audio of any rate is heard at "
+                f"{SAMPLE_RATE}. Leave it out."
+            )
 
 
 class LogMel(nn.Module):
