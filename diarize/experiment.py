@@ -5,32 +5,37 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from diarize.config import load_config, save_config, to_dict
 from diarize.errors import ConfigError
-from diarize.files import replacing
 
 
-def check_experiment(folder: Path, config: Any, resume: bool) -> None:
+def check_experiment(folder: Path, config: Any, resume: bool, free: Collection[str] = ()) -> None:
     """See, before anything is written, that a folder may be used.
 
     Args:
         folder: ``exp/NAME``.
         config: the resolved settings, a dataclass.
         resume: whether the folder may hold an experiment; its settings must then be these.
+        free: dotted keys that may differ, since they change nothing of what comes out.
 
     Raises:
         ConfigError: if it holds an experiment and resuming was not asked, the settings differ,
-            or it holds something else.
+            or it holds something else; logs, ``*.log``, and hidden files may be there.
     """
     stored = folder / "config.yaml"
     if not stored.exists():
-        if (folder / "checkpoints").exists():
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder}: is a file, but --output is a folder. Choose another.")
+        names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        others = [n for n in names if not n.startswith(".") and not n.endswith(".log")]
+        if others:
             raise ConfigError(
-                f"{folder}: holds checkpoints, but no config.yaml that says whose. "
+                f"{folder}: holds {', '.join(others[:3])}, but no config.yaml that says whose. "
                 "Choose another --output, or remove the folder."
             )
     elif not resume:
@@ -40,7 +45,8 @@ def check_experiment(folder: Path, config: Any, resume: bool) -> None:
         )
     else:
         # Through the dataclass: a setting that is newer than the file has its default.
-        different = differences(to_dict(load_config(type(config), [stored])), to_dict(config))
+        lines = differences(to_dict(load_config(type(config), [stored])), to_dict(config))
+        different = [line for line in lines if line.partition("=")[0] not in free]
         if different:
             raise ConfigError(
                 f"{stored}: the experiment was begun with {'; '.join(different)}. "
@@ -58,8 +64,7 @@ def open_experiment(folder: Path, config: Any, **facts: Any) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
-        with replacing(folder / "config.yaml") as beside:
-            save_config(config, beside)
+        save_config(config, folder / "config.yaml")
     with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(environment() | facts) + "\n")
 

@@ -54,15 +54,23 @@ def test_experiment_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_checkpoints_of_nobody_are_not_overwritten(tmp_path: Path, resume: bool) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(ConfigError, match=r"holds checkpoints, but no config\.yaml"):
+@pytest.mark.parametrize("name", ["checkpoints", "photos", "thesis.tex"])
+def test_what_is_no_experiment_is_left_alone(tmp_path: Path, name: str, resume: bool) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match=rf"holds {name}, but no config\.yaml"):
         check_experiment(tmp_path, Settings(), resume)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "exp").touch()
+    with pytest.raises(ConfigError, match=r"exp: is a file, but --output is a folder"):
+        check_experiment(tmp_path / "exp", Settings(), resume=False)
 
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_folder_with_a_log_may_be_used(tmp_path: Path, resume: bool) -> None:
     (tmp_path / "train.log").touch()
+    (tmp_path / ".config.yaml.0123.tmp").touch()  # of a process that was killed
     check_experiment(tmp_path, Settings(), resume)
 
 
@@ -74,6 +82,14 @@ def test_other_settings_are_not_resumed(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=message):
         check_experiment(tmp_path, Settings(4, Inner(0.2, [1])), resume=True)
+
+
+def test_settings_that_change_nothing_may_differ(tmp_path: Path) -> None:
+    open_experiment(tmp_path, Settings())
+    changed = Settings(inner=Inner(0.2))
+    check_experiment(tmp_path, changed, resume=True, free=["inner.rate"])
+    with pytest.raises(ConfigError, match=r"begun with inner\.rate=0\.1, not 0\.2\. Resume"):
+        check_experiment(tmp_path, changed, resume=True, free=["inner", "rate"])
 
 
 def test_settings_newer_than_the_folder_have_their_defaults(tmp_path: Path) -> None:
