@@ -148,6 +148,34 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path):
     assert process.wait(timeout=30) == 0
 
 
+def pipe_without_reader() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("closed", ["stderr", "stdout"])
+def test_a_run_that_stops_unfinished_is_no_success(tmp_path: Path, closed: str):
+    # A verb that writes to both streams, the one to a file and the other to nobody.
+    code = (
+        "import sys, diarize.cli.manifest as verb\nfrom diarize.cli import main\n"
+        "def run(args):\n    print('half', file=sys.%s, flush=True)\n    return 0\n"
+        "verb.run_manifest = run\n"
+        "sys.exit(main(['manifest', 'a.wav', *sys.argv[1:]]))\n"
+    )
+    writer = pipe_without_reader()
+    kept = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
+    with_file = [sys.executable, "-c", code % closed, "--output", str(tmp_path / "m.jsonl")]
+    done = subprocess.run(with_file, text=True, **kept)
+    assert done.returncode == 1
+    if closed == "stdout":
+        told = "diarize manifest: stopped unfinished, for whoever read its output has gone.\n"
+        assert done.stderr == told
+    done = subprocess.run(with_file[:3], text=True, **kept)
+    assert done.returncode == (0 if closed == "stdout" else 1)
+    os.close(writer)
+
+
 def test_an_interrupt_is_one_line_and_130(tmp_path: Path):
     # A named pipe that nobody writes to holds the command inside its work.
     pipe = tmp_path / "pipe.rttm"

@@ -1,14 +1,16 @@
 """The ``diarize`` command: one verb per module, each importing what it needs when it runs.
 
 Results go to standard output, everything else to standard error. Exit status: 0 done, 1 bad
-data, 2 bad usage, 130 interrupted.
+data, 2 bad usage, 130 interrupted. Who stops reading what a verb prints has seen enough: 0.
 """
 
 import argparse
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TextIO
 
 from diarize import __version__
 from diarize.cli.check import add_check
@@ -30,9 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DiarizeError as error:
         return _complain(args, str(error))
     except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing must be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        gone = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
+        for stream in gone:  # nothing must be flushed to it at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if sys.stdout in gone and _only_prints(args):
+            return 0  # whoever read our answer has seen enough
+        return _complain(args, "stopped unfinished, for whoever read its output has gone.")
     except OSError as error:
         return _complain(args, in_words(error))
     except ModuleNotFoundError as error:
@@ -66,6 +71,19 @@ def _parser() -> argparse.ArgumentParser:
             "--debug", action="store_true", help="show where in the code an error arose"
         )
     return parser
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    """Whether a stream is a pipe whose other end is closed."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _only_prints(args: argparse.Namespace) -> bool:
+    """Whether the answer goes to standard output and to no file."""
+    places = (vars(args).get(name) for name in ("output", "posteriors", "picture"))
+    return all(place in (None, "-") for place in places)
 
 
 def _complain(args: argparse.Namespace, message: str) -> int:
