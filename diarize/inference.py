@@ -3,8 +3,9 @@
 A session longer than a window is judged in windows that share some of their frames, joined by
 ``diarize.stitching``. Audio is read window by window, so memory holds ``batch_size`` windows
 of it, never a whole waveform, and what was judged of the sessions that are not yet whole
-(30 bytes a frame for four slots: 4 MiB for three hours). Windows of several sessions go through the network together, short sessions first, so
-that a batch pads little. Whatever stands beside a session in its batch, its result is the same.
+(30 bytes a frame for four slots: 4 MiB for three hours). Windows of several sessions go through
+the network together, short sessions first, so that a batch pads little. Whatever stands beside
+a session in its batch, its result is the same.
 
 B batch, T frames, S slots, D embedding width, N samples.
 """
@@ -114,6 +115,7 @@ class _Job:
     read: Callable[[int, int], Waveform]
     spans: list[tuple[int, int]]
     windows: list[Window] = field(default_factory=list)
+    failed: bool = False
 
 
 def diarize_file(diarizer: Diarizer, path: str | Path) -> list[Turn]:
@@ -281,6 +283,8 @@ def _run(
             if not job.spans:
                 yield _conclude(job, diarizer, config)
             for start, end in job.spans:
+                if job.failed:
+                    break
                 first = start * grid.hop
                 last = job.num_samples if end == job.spans[-1][1] else end * grid.hop
                 try:
@@ -302,10 +306,23 @@ def _judge(
     batch: Sequence[tuple[_Job, int, Waveform]],
     config: InferenceConfig,
     advance: Callable[[float], None],
-) -> Iterator[Diarization]:
-    """Run one batch of windows through the network; yield the sessions that it completes."""
+) -> Iterator[Diarization | Failure]:
+    """Run one batch of windows through the network; yield the sessions that it ends."""
     answers = _hear(diarizer, [waveform for _, _, waveform in batch])
-    for (job, start, _), (posterior, embedding) in zip(batch, answers, strict=True):
+    for (job, start, waveform), (posterior, embedding) in zip(batch, answers, strict=True):
+        if job.failed:
+            continue
+        if not (np.isfinite(posterior).all() and np.isfinite(embedding).all()):
+            job.failed = True
+            job.windows.clear()
+            time = job.offset + diarizer.grid.time_at(start)
+            yield Failure(
+                job.session_id,
+                f"{job.session_id}: the window at {time:.2f} s makes the network answer NaN or "
+                f"infinity, its loudest sample being {np.abs(waveform).max():.3g}, but audio lies "
+                "between -1 and 1. Scale it down; if it is no louder, the model is damaged.",
+            )
+            continue
         job.windows.append(listen(start, posterior, embedding, _speech(config)))
         advance(job.num_samples / SAMPLE_RATE / len(job.spans))
         if len(job.windows) == len(job.spans):

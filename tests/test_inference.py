@@ -304,6 +304,24 @@ def test_a_waveform_that_holds_no_numbers_is_refused():
         diarize_waveform(ToneDiarizer(), np.full(9, np.nan), session_id="call")
 
 
+def test_a_network_that_answers_nan_fails_that_session_alone(tiny: Diarizer, tmp_path: Path):
+    waveform = np.random.default_rng(0).random(10 * 16000).astype("f4") - 0.5
+    good = write(tmp_path / "good.wav", waveform)
+    waveform[7 * 16000] = 1e30  # finite, but its square is not
+    soundfile.write(tmp_path / "loud.wav", waveform, 16000, subtype="FLOAT")
+    sessions = [Session("loud", tmp_path / "loud.wav"), Session("good", good)]
+    for batch_size in (1, 2, 20):
+        config = InferenceConfig(window=2.0, overlap=1.5, batch_size=batch_size)
+        results = list(diarize_sessions(tiny, sessions, config, progress=False))
+        assert [type(result) for result in results] == [Failure, Diarization]
+        assert results[0].reason == (
+            "loud: the window at 5.12 s makes the network answer NaN or infinity, its loudest "
+            "sample being 1e+30, but audio lies between -1 and 1. Scale it down; if it is no "
+            "louder, the model is damaged."
+        )
+        assert np.isfinite(results[1].posterior).all()
+
+
 def test_a_batch_that_does_not_fit_names_the_way_out(monkeypatch: pytest.MonkeyPatch):
     diarizer = ToneDiarizer()
 
