@@ -1,10 +1,11 @@
 """A span of a recording as mono float32 at the rate the model hears.
 
 What libsndfile reads (WAV, FLAC, MP3, Ogg Vorbis, Opus and more) is read span by span. Other
-formats are decoded once, by an ``ffmpeg`` on PATH, to a temporary FLAC file that serves all
-spans and vanishes with the process.
+formats are decoded once, by an ``ffmpeg`` on PATH, to a FLAC file without a name that serves all
+spans and vanishes with the processes that hold it.
 """
 
+import io
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -229,23 +231,41 @@ def _open(path: Path) -> soundfile.SoundFile:
     except (soundfile.LibsndfileError, TypeError) as error:
         reason = getattr(error, "error_string", str(error)).rstrip(".")
     decoded = _decode(path, reason, status.st_mtime_ns, status.st_size)
-    return soundfile.SoundFile(decoded.path)
+    return soundfile.SoundFile(_Reader(decoded))
 
 
 class _Decoded:
-    """A temporary file that lives as long as this object."""
+    """A file whose name may go: it is there until the last process that holds it ends."""
 
-    def __init__(self) -> None:
-        handle, name = tempfile.mkstemp(prefix="diarize-", suffix=".flac")
-        os.close(handle)
-        self.path = name
-        weakref.finalize(self, _remove, name, os.getpid())
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
 
 
-def _remove(path: str, owner: int) -> None:
-    """Delete a decoded file, unless in a forked worker: it is the parent's."""
-    if os.getpid() == owner:
-        Path(path).unlink(missing_ok=True)
+class _Reader(io.RawIOBase):
+    """Reads a decoded file from a place of its own, which no other reader moves.
+
+    Descriptors share their place with forked processes, so it is kept here.
+    """
+
+    def __init__(self, decoded: _Decoded) -> None:
+        super().__init__()
+        self._decoded = decoded
+        self._place = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        size = os.fstat(self._decoded.descriptor).st_size
+        self._place = offset + {os.SEEK_CUR: self._place, os.SEEK_END: size}.get(whence, 0)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        content = os.pread(self._decoded.descriptor, len(buffer), self._place)
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
 
 
 @lru_cache(maxsize=8)
@@ -264,14 +284,20 @@ def _decode(path: Path, reason: str, modified: int, size: int) -> _Decoded:
             f"{path}: libsndfile cannot read it ({reason}), and no ffmpeg is on PATH to try. "
             "Install ffmpeg, or convert the file to WAV or FLAC."
         )
-    decoded = _Decoded()
+    handle, decoded = tempfile.mkstemp(prefix="diarize-", suffix=".flac")
+    os.close(handle)
     command = [ffmpeg, "-nostdin", "-v", "error", "-y", "-i", os.path.abspath(path)]
-    command += ["-map", "0:a:0", "-c:a", "flac", "-f", "flac", decoded.path]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode or not os.path.getsize(decoded.path):
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise AudioError(
-            f"{path}: neither libsndfile ({reason}) nor ffmpeg ({lines[-1].strip()}) can read it. "
-            "Does it hold audio?"
+    command += ["-map", "0:a:0", "-c:a", "flac", "-f", "flac", decoded]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
         )
-    return decoded
+        if not done.returncode and os.path.getsize(decoded):
+            return _Decoded(decoded)
+    finally:
+        Path(decoded).unlink(missing_ok=True)
+    lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    raise AudioError(
+        f"{path}: neither libsndfile ({reason}) nor ffmpeg ({lines[-1].strip()}) can read it. "
+        "Does it hold audio?"
+    )

@@ -245,16 +245,38 @@ def test_ffmpeg_decodes_once_what_libsndfile_cannot(recordings, tmp_path, fake_f
     assert len((tmp_path / "calls").read_text().splitlines()) == 2
 
 
-def test_the_decoded_copy_goes_when_it_is_no_longer_held(recordings, tmp_path, fake_ffmpeg):
+def test_a_decoded_copy_outlives_no_process_however_it_ends(recordings, tmp_path, fake_ffmpeg):
     path = tmp_path / "a.wma"
     path.write_bytes(b"no audio")
     fake_ffmpeg(f'echo "$last" > {tmp_path}/copy; cp {recordings["flac"]} "$last"')
-    audio_info(path)
-    copy = Path((tmp_path / "copy").read_text().strip())
-    assert copy.exists()
+    whole = read_audio(path)
+    child = os.fork()  # as a loader's worker, which ends without a word to Python
+    if not child:
+        status = 1
+        try:
+            assert np.allclose(read_audio(path, 1.0, 0.5), whole[16000:24000], atol=2e-6)
+            os.utime(path, (0, 0))  # changed, so that it is decoded again, here
+            assert np.array_equal(read_audio(path), whole)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not Path((tmp_path / "copy").read_text().strip()).exists()
+    assert np.array_equal(read_audio(path), whole)
+
+
+def test_a_decoded_copy_is_let_go_when_it_is_no_longer_held(recordings, tmp_path, fake_ffmpeg):
+    path = tmp_path / "a.wma"
+    path.write_bytes(b"no audio")
+    fake_ffmpeg(f'cp {recordings["flac"]} "$last"')
     audio._decode.cache_clear()
     gc.collect()
-    assert not copy.exists()
+    before = os.listdir("/dev/fd")
+    audio_info(path)
+    assert len(os.listdir("/dev/fd")) == len(before) + 1
+    audio._decode.cache_clear()
+    gc.collect()
+    assert len(os.listdir("/dev/fd")) == len(before)
 
 
 def test_where_ffmpeg_fails_too_both_reasons_are_told(tmp_path, fake_ffmpeg):
