@@ -1,41 +1,67 @@
-"""A trained experiment as the packaged default model: weights, settings and facts of its making.
+"""A trained experiment as a packaged model: weights, settings and facts of its making.
 
-    python recipes/mini/package.py exp/mini/long diarize/weights/default [key=value …]
+    python recipes/mini/package.py exp/mini/long diarize/weights/default window=160 \
+        postprocess.onset=0.6 postprocess.offset=0.6
 
-``key=value`` sets how the model is best run, such as ``window=160``; the values were chosen on
-development sessions. The prose of the card, ``README.md``, is written by hand beside it.
+``key=value`` sets how the model is best run, keys of ``InferenceConfig``; the values were chosen on
+development sessions (``choose.py``). The facts are those of every experiment that the last one
+began from. The prose of the card, ``README.md``, is written by hand beside it.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
-from diarize.checkpoint import load_checkpoint, save_checkpoint
+from diarize.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from diarize.config import load_config, to_dict
+from diarize.errors import DiarizeError
+from diarize.inference import InferenceConfig
+
+LARGEST = 16 * 2**20
+"""Bytes of a packaged model."""
 
 
 def main() -> int:
-    """Read the experiment, write the folder, tell its size."""
-    experiment, folder, settings = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
-    diarizer = load_checkpoint(experiment)
-    chosen = OmegaConf.to_container(OmegaConf.from_dotlist(settings))
-    assert isinstance(chosen, dict)
-    diarizer.inference |= {str(key): value for key, value in chosen.items()}
-    first = (experiment / "environment.jsonl").read_text(encoding="utf-8").splitlines()[0]
-    environment = json.loads(first)
-    save_checkpoint(
-        diarizer,
-        folder,
-        seed=OmegaConf.load(experiment / "config.yaml").seed,
-        commit=environment["commit"],
-        machine=environment["machine"],
-        packages=environment["packages"],
-        parameters=sum(p.numel() for p in diarizer.parameters()),
-    )
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"{folder}: {size / 2**20:.1f} MiB")
-    return 0
+    """Read the experiment, check the settings, write the folder, tell its size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("settings", metavar="key=value", nargs="*")
+    args = parser.parse_args()
+    try:
+        diarizer = load_checkpoint(args.experiment)
+        chosen = to_dict(load_config(InferenceConfig, overrides=args.settings))
+        diarizer.postprocess = chosen.pop("postprocess")
+        diarizer.inference = chosen
+        card: dict[str, Any] = {
+            "parameters": sum(p.numel() for p in diarizer.parameters()),
+            "steps": steps(args.experiment),
+        }
+    except (DiarizeError, OSError) as error:
+        print(f"package.py: {error}", file=sys.stderr)
+        return 1
+    save_checkpoint(diarizer, args.folder, **card)
+    size = sum(path.stat().st_size for path in args.folder.iterdir())
+    print(f"{args.folder}: {size / 2**20:.1f} MiB")
+    return 0 if size <= LARGEST else 1
+
+
+def steps(experiment: Path) -> list[dict[str, Any]]:
+    """What each experiment on the way to this one ran on, the first one first."""
+    config = OmegaConf.load(experiment / "config.yaml")
+    runs = (experiment / "environment.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = ("commit", "changed_files", "machine", "accelerator", "packages")
+    step = {"name": experiment.name, "seed": config.seed, "steps": config.trainer.max_steps}
+    step["runs"] = [{key: json.loads(run)[key] for key in kept} for run in runs]
+    if config.init is None:
+        return [step]
+    if (Path(config.init) / "environment.jsonl").exists():
+        return [*steps(Path(config.init)), step]
+    return [{"name": config.init} | read_checkpoint(config.init).card, step]
 
 
 if __name__ == "__main__":

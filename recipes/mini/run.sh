@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Manifest to trained model to DER, on two CPU cores or a GPU:
 #   recipes/mini/run.sh [--corpus DIR] [--real DIR] [--stage N] [--stop_stage N] [--output DIR]
-# Stages: 0 prepare  1 train  2 infer  3 score. Each skips what exists and resumes what was cut off.
+# Stages: 0 prepare  1 train  2 infer  3 score. A stage that was cut off goes on where it stopped.
 # --corpus: see prepare.py. --real: a folder with dev.jsonl and test.jsonl of labelled conversation.
+# --output keeps data/, an experiment per training step, model/ (as packaged), sys/ and scores/.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-corpus=../shared/speech real=../shared/real output=exp/mini stage=0 stop_stage=3
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+corpus=$here/../shared/speech real=$here/../shared/real output=$here/exp/mini stage=0 stop_stage=3
 while [ $# -gt 0 ]; do
   case $1 in
     --corpus) corpus=$2 ;; --real) real=$2 ;; --output) output=$2 ;;
@@ -14,37 +15,38 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-PATH=$PWD/.venv/bin:$PATH
+corpus=$(realpath "$corpus") real=$(realpath -m "$real") output=$(realpath -m "$output")
+cd "$here"
+PATH=$here/.venv/bin:$PATH
 data=$output/data
+# Of all that choose.py tries, best on the development sessions.
+settings=(window=80)
+
 log() { echo "$(date +%H:%M:%S) $*" >&2; }
 
 sessions() {  # sessions NAME SPEAKERS COUNT SEED WEIGHTS ROOMS: EEND-style sessions of one list
-  if [ ! -f "$data/$1/manifest.jsonl" ]; then
-    log "mixing $3 sessions into $data/$1"
-    diarize simulate "$corpus/$2.jsonl" --config conf/simulate.yaml --config "num_speakers=$5" \
-      --num-sessions "$3" --seed "$4" --noise "$corpus/noise_$6.jsonl" \
-      --rir "$data/rir_$6.jsonl" --output "$data/$1" > /dev/null
-  fi
+  log "mixing $3 sessions into $data/$1"
+  diarize simulate "$corpus/$2.jsonl" --config conf/simulate.yaml --config "num_speakers=$5" \
+    --num-sessions "$3" --seed "$4" --noise "$corpus/noise_$6.jsonl" \
+    --rir "$data/rir_$6.jsonl" --output "$data/$1" > /dev/null
 }
 
 train() {  # train NAME CONFIG SETTING...: one step of the curriculum
-  local name=$1 config=$2 resume=()
+  local name=$1 config=$2
   shift 2
-  if [ -f "$output/$name/done" ]; then return; fi
-  if [ -f "$output/$name/config.yaml" ]; then resume=(--resume); fi
   log "training $output/$name"
   diarize train conf/small.yaml "$config" "data.utterances=$corpus/train.jsonl" \
     "data.noise=$corpus/noise_train.jsonl" "data.rir=$data/rir_train.jsonl" "$@" \
-    --output "$output/$name" "${resume[@]}" > /dev/null
-  touch "$output/$name/done"
+    --output "$output/$name" --resume > /dev/null
 }
 
-tests() {  # every manifest that is reported on
-  echo "$data/test_2spk/manifest.jsonl $data/test_3spk/manifest.jsonl $data/test_4spk/manifest.jsonl"
-  if [ -f "$real/test.jsonl" ]; then echo "$real/test.jsonl $real/dev.jsonl"; fi
-}
-
-name_of() { case $1 in */manifest.jsonl) basename "$(dirname "$1")" ;; *) echo "real_$(basename "$1" .jsonl)" ;; esac; }
+names=(test_2spk test_3spk test_4spk)
+manifests=("${names[@]/#/$data/}")
+manifests=("${manifests[@]/%//manifest.jsonl}")
+if [ -f "$real/test.jsonl" ]; then
+  names+=(real_test real_dev)
+  manifests+=("$real/test.jsonl" "$real/dev.jsonl")
+fi
 
 if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
   log "stage 0: prepare $data"
@@ -57,32 +59,41 @@ fi
 
 if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
   log "stage 1: train"
+  validation=data.validation=$data/dev/manifest.jsonl
   train voices conf/voices.yaml
   train easy conf/easy.yaml "init=$output/voices"
-  train short conf/short.yaml "init=$output/easy" "data.validation=$data/dev/manifest.jsonl"
-  train long conf/long.yaml "init=$output/short" "data.validation=$data/dev/manifest.jsonl"
+  train short conf/short.yaml "init=$output/easy" "$validation"
+  train long conf/long.yaml "init=$output/short" "$validation"
+  python recipes/mini/package.py "$output/long" "$output/model" "${settings[@]}"
 fi
 
 if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
-  for manifest in $(tests); do
-    name=$(name_of "$manifest")
-    if [ -d "$output/sys/$name" ]; then continue; fi
-    log "stage 2: infer $name"
-    diarize infer --manifest "$manifest" --model "$output/long" --output "$output/sys/$name.part"
-    mv "$output/sys/$name.part" "$output/sys/$name"
+  mkdir -p "$output/sys"
+  for index in "${!names[@]}"; do
+    system=$output/sys/${names[index]}
+    if [ "$system/done" -nt "$output/model/model.safetensors" ]; then continue; fi
+    log "stage 2: infer ${names[index]}"
+    rm -rf "$system"
+    diarize infer --manifest "${manifests[index]}" --model "$output/model" --output "$system"
+    case ${names[index]} in
+      real_*) python recipes/mini/trivial.py "${manifests[index]}" "$system" ;;
+    esac
+    touch "$system/done"
   done
-  if [ -f "$real/test.jsonl" ]; then
-    python recipes/mini/trivial.py "$real/test.jsonl" "$output/sys"
-    python recipes/mini/trivial.py "$real/dev.jsonl" "$output/sys"
-  fi
 fi
 
 if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
-  for manifest in $(tests); do
-    for system in "$output/sys/$(name_of "$manifest")"*; do
+  mkdir -p "$output/scores"
+  for index in "${!names[@]}"; do
+    for system in "$output/sys/${names[index]}"{,.one_speaker,.energy}; do
+      if [ ! -d "$system" ]; then continue; fi
       for collar in 0 0.25; do
+        scores=$output/scores/$(basename "$system").collar_$collar
+        diarize score "${manifests[index]}" "$system" --collar "$collar" --per-session \
+          > "$scores.txt"
+        diarize score "${manifests[index]}" "$system" --collar "$collar" --json > "$scores.json"
         log "stage 3: $(basename "$system"), collar $collar s, overlap scored"
-        diarize score "$manifest" "$system" --collar "$collar" | tail -n 1
+        sed -n '/^session /p;$p' "$scores.txt"
       done
     done
   done
