@@ -206,9 +206,9 @@ def _read_training(path: Path) -> Checkpoint:
         values, state = stored["hyper_parameters"], stored["state_dict"]
         diarizer = dict(values["diarizer_config"])
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}). Is the file whole?"
-        ) from None
+        # What torch says of a file of 0 bytes is nothing.
+        reason, *_ = str(error).splitlines() or ["it ends too soon"]
+        raise CheckpointError(f"{path}: cannot be read ({reason}). Is the file whole?") from None
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: has no {error}, but checkpoints of `diarize train` have. "
