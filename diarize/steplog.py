@@ -1,8 +1,11 @@
 """What a run tells while it goes: lines on standard error, rows of ``metrics.csv``."""
 
 import csv
+import io
+import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -165,21 +168,21 @@ def _tell(trainer: pl.Trainer, text: str) -> None:
 class MetricsTable(Logger):
     """What is logged as a CSV table with a row per step, written whenever something is.
 
-    A resumed run goes on with the table: rows from the step on at which it resumes are made
-    again.
+    A row is appended, or written over where it is the last; the whole table is written anew for a
+    column that it lacks. A resumed run goes on with the table: rows from the step on at which it
+    resumes are made again.
 
     Args:
-        path: of the table; read first where it exists.
+        path: of the table.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
-        self._rows: dict[int, dict[str, str]] = {}
-        self._fresh = True
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                self._rows = {int(row["step"]): row for row in csv.DictReader(file)}
+        self._columns: list[str] = []
+        self._row: dict[str, str] = {}
+        self._place = 0
+        """Byte at which the last row, ``_row``, begins."""
 
     @property
     def name(self) -> str:
@@ -199,16 +202,35 @@ class MetricsTable(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add values to the row of a step, counted from 1 as lines and checkpoints do."""
         number = (step or 0) + 1
-        if self._fresh:
-            self._rows = {n: row for n, row in self._rows.items() if n < number}
-            self._fresh = False
-        row = self._rows.setdefault(number, {"step": str(number)})
-        row |= {name: f"{value:.6g}" for name, value in metrics.items() if name != "epoch"}
-        names = sorted({name for row in self._rows.values() for name in row} - {"step"})
-        with (
-            replacing(self._path) as beside,
-            beside.open("w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, ["step", *names])
-            writer.writeheader()
-            writer.writerows(self._rows[number] for number in sorted(self._rows))
+        same = self._row.get("step") == str(number)
+        before = self._row if same else {"step": str(number)}
+        values = {name: f"{value:.6g}" for name, value in metrics.items() if name != "epoch"}
+        self._row = before | values
+        if not self._path.exists() or not self._columns or {*self._row} - {*self._columns}:
+            self._write_all(number)
+            return
+        with self._path.open("r+b") as file:
+            self._place = self._place if same else file.seek(0, os.SEEK_END)
+            file.seek(self._place)
+            file.write(self._lines([self._row]))
+            file.truncate()
+
+    def _write_all(self, number: int) -> None:
+        """The table on disk up to a step, and the row of that step."""
+        rows = []
+        if self._path.exists():
+            text = self._path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1].splitlines()  # a killed run may leave half a row
+            rows = [row for row in csv.DictReader(whole) if int(row["step"]) < number]
+        names = {name for row in [*rows, self._row] for name in row}
+        self._columns = ["step", *sorted(names - {"step"})]
+        with replacing(self._path) as beside:
+            header = dict(zip(self._columns, self._columns, strict=True))
+            above = self._lines([header, *rows])
+            beside.write_bytes(above + self._lines([self._row]))
+        self._place = len(above)
+
+    def _lines(self, rows: Sequence[dict[str, str]]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns).writerows(rows)
+        return text.getvalue().encode()
