@@ -18,7 +18,8 @@ class Checkpoints(Callback):
 
     Both come after the validation of their step, so that a run resumed from ``last.ckpt`` has
     neither to repeat nor to miss one. The last step of a run is always validated and saved. A run
-    that diverges is stopped before it is.
+    that diverges is stopped before it is: the loss tells of the weights before a step, so that
+    those after it are looked at as well where they are to be validated or saved.
 
     Args:
         folder: of both files.
@@ -47,21 +48,26 @@ class Checkpoints(Callback):
         """Save, unless the step is validated first.
 
         Raises:
-            DiarizeError: if the loss is no longer a number.
+            DiarizeError: in every process, if the loss or a weight is no number in one of them.
         """
+        validates = self._is_due(trainer, self._validate_every)
+        saves = self._is_due(trainer, self._every)
         loss = float(outputs["loss"])
-        if not math.isfinite(loss):
+        sound = math.isfinite(loss) and (not (validates or saves) or _is_finite(module))
+        if not trainer.strategy.reduce_boolean_decision(sound):
+            found = f"the loss is {loss:g}" + (
+                ", but training needs a finite one"
+                if not math.isfinite(loss)
+                else " and weights are no longer numbers, but training needs finite ones"
+            )
             raise DiarizeError(
-                f"step {trainer.global_step}: the loss is {loss}, but training needs a finite one. "
+                f"step {trainer.global_step}: {found}. "
                 f"Lower optimizer.learning_rate, perhaps from init={self._folder.parent}."
             )
         if self._ends(trainer):
             # Lightning validates what stops, also where it is no multiple of the interval.
             trainer.should_stop = True
-        validates = self._validate_every and (
-            self._ends(trainer) or trainer.global_step % self._validate_every == 0
-        )
-        if not validates:
+        if saves and not validates:
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -70,7 +76,8 @@ class Checkpoints(Callback):
         if error < self._best:
             self._best = error
             trainer.save_checkpoint(self._folder / "best.ckpt")
-        self._save_last(trainer)
+        if self._is_due(trainer, self._every):
+            self._save_last(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The lowest DER so far, percent."""
@@ -81,12 +88,20 @@ class Checkpoints(Callback):
         self._best = state_dict["best"]
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        if self._ends(trainer) or trainer.global_step % self._every == 0:
-            trainer.save_checkpoint(self._folder / "last.ckpt")
+        trainer.save_checkpoint(self._folder / "last.ckpt")
+
+    def _is_due(self, trainer: pl.Trainer, every: int | None) -> bool:
+        return every is not None and (self._ends(trainer) or trainer.global_step % every == 0)
 
     @staticmethod
     def _ends(trainer: pl.Trainer) -> bool:
         return trainer.global_step >= trainer.max_steps
+
+
+def _is_finite(module: pl.LightningModule) -> bool:
+    """Whether all weights, and the averages kept beside them, are numbers."""
+    tensors = module.state_dict().values()
+    return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
 
 
 class WholeFiles(TorchCheckpointIO):
