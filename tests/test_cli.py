@@ -285,9 +285,7 @@ def test_infer_writes_what_is_asked(model: str, audio: Path, tmp_path: Path):
     assert stored["frame_shift"] == 0.08
 
 
-def test_infer_a_manifest_in_its_order_with_pictures_of_the_reference(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture
-):
+def test_infer_a_manifest_in_its_order(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     sessions = [
         Session("long", record(tmp_path / "a" / "x.wav", 3.0), offset=1.0),
         Session("short", record(tmp_path / "b" / "x.wav", 1.0)),
@@ -296,6 +294,52 @@ def test_infer_a_manifest_in_its_order_with_pictures_of_the_reference(
     assert main(["infer", "--manifest", str(tmp_path / "m.jsonl"), "--model", model]) == 0
     ids = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
     assert list(dict.fromkeys(ids)) == ["long", "short"] and ids == sorted(ids)
+
+
+def test_pictures_show_the_span_the_channel_and_the_reference(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    pytest.importorskip("matplotlib")
+    from diarize import picture
+
+    drawn = {}
+
+    def draw(path, span, waveform, turns, reference, title):
+        drawn[title] = path, span, waveform, turns, reference
+
+    monkeypatch.setattr(picture, "draw", draw)
+    time = np.arange(3 * 16000) / 16000
+    # The second channel is as loud as the clock says, in tenths; the first is silent.
+    soundfile.write(tmp_path / "x.wav", np.stack([0 * time, time / 10], axis=1), 16000)
+    told = rttm(tmp_path / "ref.rttm", part=[Turn(0.5, 1.75, "ann"), Turn(2.0, 3.0, "bob")])
+    sessions = [
+        Session("part", tmp_path / "x.wav", offset=1.0, duration=1.5, rttm=told),
+        Session("whole", tmp_path / "x.wav"),
+    ]
+    write_manifest(tmp_path / "m.jsonl", sessions)
+    arguments = ["infer", "--manifest", str(tmp_path / "m.jsonl"), "--model", model]
+    assert main([*arguments, "--channel", "1", "--picture", str(tmp_path / "pictures")]) == 0
+    path, span, waveform, turns, reference = drawn["part"]
+    assert path == tmp_path / "pictures" / "part.png" and span == Segment(1.0, 2.5)
+    assert (waveform[0, 0], waveform[-1, 1]) == pytest.approx((0.1, 0.25), abs=1e-3)
+    assert reference == [Turn(1.0, 1.75, "ann"), Turn(2.0, 2.5, "bob")]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    written = [(float(line[3]), line[7]) for line in lines if line[1] == "part"]
+    assert [(turn.start, turn.speaker) for turn in turns] == written and written
+    assert drawn["whole"][1] == Segment(0.0, 3.0) and drawn["whole"][4] is None
+
+
+def test_json_of_several_sessions_is_json_lines(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    audio = [str(record(tmp_path / f"{name}.wav", 0.5)) for name in ("a", "\u017e")]
+    assert main(["infer", *audio, "--model", model, "--format", "json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["session_id"] for line in lines] == ["a", "\u017e"]
+    assert all(line["turns"] for line in lines)
+    assert main(["infer", audio[0], "--model", model, "--format", "json"]) == 0
+    alone = capsys.readouterr().out
+    assert alone.count("\n") > 1 and json.loads(alone) == lines[0]
 
 
 def test_one_bad_file_of_several_is_told_at_the_end(

@@ -1,6 +1,7 @@
 """``diarize infer``: recordings to turns."""
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import fields, replace
@@ -37,7 +38,8 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--format", metavar="|".join(FORMATS), type=_formats, default=("rttm",),
-        help="what to write, several with commas; default: rttm",
+        help="what to write, several with commas; default: rttm. Of several sessions, standard "
+        "output holds json as JSON Lines, a line for each",
     )  # fmt: skip
     parser.add_argument(
         "--posteriors", metavar="DIR", type=Path,
@@ -93,8 +95,7 @@ def run_infer(args: argparse.Namespace) -> int:
                 failures.append(Failure(result.session_id, str(error)))
             except OSError as error:
                 failures.append(Failure(result.session_id, in_words(error)))
-            text = "".join(_texts(result, args.format).values()) if args.output == "-" else ""
-            ready[result.session_id] = text
+            ready[result.session_id] = _for_output(result, args, len(sessions))
     finally:
         _tell(ready, failures, by_id)
     return 1 if failures else 0
@@ -220,6 +221,16 @@ def _texts(result: "Diarization", formats: tuple[str, ...]) -> dict[str, str]:
         duration = round(result.duration, 3)
         texts["json"] = format_json(result.session_id, result.turns, duration=duration)
     return texts
+
+
+def _for_output(result: "Diarization", args: argparse.Namespace, num_sessions: int) -> str:
+    """What standard output holds of one session: each on a line, where JSON stands for several."""
+    if args.output != "-":
+        return ""
+    (text,) = _texts(result, args.format).values()
+    if args.format == ("json",) and num_sessions > 1:
+        return json.dumps(json.loads(text), ensure_ascii=False) + "\n"
+    return text
 
 
 def _write_beside(result: "Diarization", session: "Session", args: argparse.Namespace) -> None:
