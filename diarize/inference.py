@@ -54,15 +54,15 @@ class InferenceConfig:
     """Posteriors to turns."""
 
     def __post_init__(self) -> None:
+        if not 0 < self.window < np.inf or self.batch_size < 1 or self.max_speakers < 1:
+            raise ConfigError(
+                f"window is {self.window:g} s, batch_size {self.batch_size} and max_speakers "
+                f"{self.max_speakers}, but all must be positive and finite. Correct them."
+            )
         if self.overlap is not None and not 0 <= self.overlap < self.window:
             raise ConfigError(
                 f"overlap is {self.overlap:g} s, but must lie between 0 and the window of "
                 f"{self.window:g} s. Shorten it, or leave it out."
-            )
-        if self.window <= 0 or self.batch_size < 1 or self.max_speakers < 1:
-            raise ConfigError(
-                f"window is {self.window:g} s, batch_size {self.batch_size} and max_speakers "
-                f"{self.max_speakers}, but all must be positive. Correct them."
             )
 
     @classmethod
@@ -154,7 +154,10 @@ def diarize_waveform(
         )
     _refuse_empty(session_id, samples.size)
     if not np.isfinite(samples).all():
-        raise AudioError(f"{session_id}: the waveform holds NaN or infinity, but audio is finite.")
+        raise AudioError(
+            f"{session_id}: the waveform holds NaN or infinity, but audio is finite. "
+            "Look at what made it."
+        )
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     if sample_rate != SAMPLE_RATE:

@@ -300,7 +300,7 @@ def test_a_file_without_samples_is_refused(tmp_path: Path):
 
 
 def test_a_waveform_that_holds_no_numbers_is_refused():
-    with pytest.raises(AudioError, match="call: the waveform holds NaN"):
+    with pytest.raises(AudioError, match="call: the waveform holds NaN .* Look at what made it"):
         diarize_waveform(ToneDiarizer(), np.full(9, np.nan), session_id="call")
 
 
@@ -353,8 +353,11 @@ def test_the_model_recommends_its_own_settings():
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ConfigError, match=r"overlap is 20 s.* window of 10 s"):
         InferenceConfig(window=10.0, overlap=20.0)
-    with pytest.raises(ConfigError, match=r"window is 0 s"):
-        InferenceConfig(window=0.0)
+    for window, written in ((0.0, "0"), (np.inf, "inf"), (np.nan, "nan")):
+        with pytest.raises(ConfigError, match=rf"^window is {written} s.* positive and finite\."):
+            InferenceConfig(window=window, overlap=1.0)
+    with pytest.raises(ConfigError, match=r"^overlap is nan s.* window of 90 s"):
+        InferenceConfig(overlap=np.nan)
 
 
 def test_postprocessing_is_applied():
@@ -372,20 +375,8 @@ def test_the_model_keeps_its_mode(tiny: Diarizer):
     assert np.array_equal(first, again)
 
 
-def test_a_model_is_called_on_a_path(tiny: Diarizer, tmp_path: Path, a_session):
-    audio = write(tmp_path / "my call.wav", a_session(2, 3.0)[0])
-    turns = tiny(audio)
-    assert turns == tiny(str(audio)) and all(isinstance(turn, Turn) for turn in turns)
-
-
 def test_devices_by_name():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ConfigError, match=r"device 'gpu7' cannot be used .* Try 'auto' or 'cpu'"):
         choose_device("gpu7")
-
-
-def test_results_are_diarizations(tmp_path: Path):
-    audio = write(tmp_path / "a.wav", played(LONG))
-    (result,) = diarize_sessions(ToneDiarizer(), [Session("a", audio)], progress=False)
-    assert isinstance(result, Diarization) and result.session_id == "a"

@@ -12,7 +12,6 @@ from diarize.encoder.transformer import TransformerConfig
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.frontend.fastconformer import FastConformerConfig
-from diarize.losses import LossConfig, diarization_loss
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.turns import Turn
 
@@ -117,27 +116,6 @@ def test_called_on_a_path_it_gives_turns(tiny: Diarizer, tmp_path: Path) -> None
         turns = tiny(path)
         assert len(turns) == 4
         assert all(isinstance(turn, Turn) and turn.start == 0.0 for turn in turns)
-
-
-def test_one_batch_is_learned_by_heart(root: Path, a_session) -> None:
-    diarizer = Diarizer(config_of(root, "tiny")).eval()  # without dropout
-    waveform, turns = a_session(2, 3.0)
-    num_samples = torch.tensor([waveform.size])
-    num_frames = diarizer.grid.num_frames(waveform.size)
-    activity = torch.zeros(1, num_frames, 4)
-    for turn in turns:
-        start, end = diarizer.grid.frame_at(turn.start), diarizer.grid.frame_at(turn.end)
-        activity[0, start:end, int(turn.speaker[-1])] = 1
-    optimizer = torch.optim.AdamW(diarizer.parameters(), 2e-3)
-    for _ in range(200):
-        logits, frames = diarizer(torch.from_numpy(waveform)[None], num_samples)
-        loss, _ = diarization_loss(logits, activity, frames, LossConfig())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if loss < 0.05:
-            break
-    assert loss < 0.05
 
 
 def test_impossible_settings_are_refused() -> None:
