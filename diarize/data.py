@@ -5,6 +5,7 @@ B batch, T frames, S slots, N samples.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from diarize.activity import from_turns
-from diarize.audio import SAMPLE_RATE, audio_info, read_audio
-from diarize.errors import ManifestError
+from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
+from diarize.errors import AudioError, ManifestError
 from diarize.frames import FrameGrid
 from diarize.manifest import Session, reference_turns, scored_regions
 from diarize.turns import Segment, Turn, clip, shift
@@ -51,7 +52,6 @@ class Batch:
         voice: (B, T) index of the training speaker who talks alone, -1 elsewhere.
         turns: per example, seconds from its first sample.
         regions: per example, what is scored, likewise; None is the union of both extents.
-        session_ids: per example.
         num_speakers: speakers heard, summed over the examples.
         dropped_speakers: those of them beyond the slots, whose speech is no target.
     """
@@ -63,7 +63,6 @@ class Batch:
     voice: Tensor
     turns: list[list[Turn]]
     regions: list[list[Segment] | None]
-    session_ids: list[str]
     num_speakers: int
     dropped_speakers: int
 
@@ -126,7 +125,6 @@ class Collate:
             voice,
             [example.turns for example in examples],
             [example.regions for example in examples],
-            [example.session_id for example in examples],
             heard,
             dropped,
         )
@@ -164,12 +162,12 @@ class SessionDataset(Dataset[Example]):
         sessions: manifest lines with ``rttm_filepath``.
         window: seconds of a window; a session is cut into windows end to end and a rest of
             under a second is left out. None keeps sessions whole.
-        shuffle_seed: with a seed, index ``i`` is a window at a random place, drawn from
+        shuffle_seed: with a seed, any index ``i`` is a window at a random place, drawn from
             (seed, i), of a session drawn by its duration; without, windows come in order.
-        num_examples: how many examples a shuffled dataset has.
 
     Raises:
-        ManifestError: if there are no sessions, or one has no reference or no audio.
+        ManifestError: if there are no sessions, or one has no reference or ends after its audio.
+        AudioError: if a recording is missing or its header cannot be read.
     """
 
     def __init__(
@@ -177,18 +175,17 @@ class SessionDataset(Dataset[Example]):
         sessions: Sequence[Session],
         window: float | None,
         shuffle_seed: int | None = None,
-        num_examples: int = 0,
     ) -> None:
         if not sessions:
             raise ManifestError(
                 "a manifest of sessions has 0 lines, but training and validation need at least 1. "
                 "Name another manifest, or none."
             )
-        self._seed, self._num_examples = shuffle_seed, num_examples
-        self._window = window
+        self._seed, self._window = shuffle_seed, window
         self._windows: list[_Window] = []
+        length_of = lru_cache(maxsize=None)(_length)
         for session in sessions:
-            whole = _whole(session)
+            whole = _whole(session, length_of)
             if shuffle_seed is not None or window is None:
                 self._windows.append(whole)
                 continue
@@ -201,7 +198,7 @@ class SessionDataset(Dataset[Example]):
         self._share = total / total.sum()
 
     def __len__(self) -> int:
-        return len(self._windows) if self._seed is None else self._num_examples
+        return len(self._windows)
 
     def __getitem__(self, index: int) -> Example:
         if self._seed is None:
@@ -214,22 +211,33 @@ class SessionDataset(Dataset[Example]):
         return drawn.example()
 
 
-def _whole(session: Session) -> _Window:
-    """All of a session."""
+def _length(audio: Path) -> float:
+    """Seconds of a recording."""
+    return audio_info(audio).duration
+
+
+def _whole(session: Session, length_of: Callable[[Path], float]) -> _Window:
+    """All of a session, which its recording is seen to hold."""
     if session.rttm is None:
         raise ManifestError(
             f"{session.where}: session {session.session_id!r} has no rttm_filepath, but "
             "training and validation need references. Add it."
         )
-    duration = session.duration
-    if duration is None:
-        lasts = audio_info(session.audio).duration
-        duration = lasts - session.offset
-        if duration <= 0:
-            raise ManifestError(
-                f"{session.where}: session {session.session_id!r} starts at {session.offset:.2f} "
-                f"s, but its audio lasts {lasts:.2f} s. Correct 'offset'."
-            )
+    try:
+        lasts = length_of(session.audio)
+    except AudioError as error:
+        raise AudioError(f"{session.where}: {error}") from None
+    duration = lasts - session.offset if session.duration is None else session.duration
+    if duration <= 0:
+        raise ManifestError(
+            f"{session.where}: session {session.session_id!r} starts at {session.offset:.2f} "
+            f"s, but its audio lasts {lasts:.2f} s. Correct 'offset'."
+        )
+    if session.offset + duration > lasts + TOLERANCE:
+        raise ManifestError(
+            f"{session.where}: session {session.session_id!r} ends at {session.end:.2f} s, but "
+            f"its audio lasts {lasts:.2f} s. Shorten 'duration', or check the file."
+        )
     return _Window(
         session.session_id,
         session.audio,
@@ -245,18 +253,10 @@ class SimulatedDataset(Dataset[Example]):
 
     Args:
         session: index to waveform and turns, ``Simulator.session``.
-        num_sessions: how many there are.
     """
 
-    def __init__(
-        self,
-        session: Callable[[int], tuple[NDArray[np.float32], list[Turn]]],
-        num_sessions: int,
-    ) -> None:
-        self._session, self._num_sessions = session, num_sessions
-
-    def __len__(self) -> int:
-        return self._num_sessions
+    def __init__(self, session: Callable[[int], tuple[NDArray[np.float32], list[Turn]]]) -> None:
+        self._session = session
 
     def __getitem__(self, index: int) -> Example:
         waveform, turns = self._session(index)

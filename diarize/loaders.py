@@ -17,7 +17,7 @@ from diarize.data import (
     SimulatedDataset,
     StreamSampler,
 )
-from diarize.errors import ConfigError
+from diarize.errors import ConfigError, DiarizeError
 from diarize.manifest import read_manifest
 from diarize.model import Diarizer
 from diarize.simulate import SimulationConfig, Simulator
@@ -38,12 +38,13 @@ class DataConfig:
     recorded_share: float = 0.5
     """Share of recorded windows, where both kinds are given."""
     window: float = 30.0
-    """Seconds of a recorded training window; also the window a trained model infers with."""
+    """Seconds of a recorded training window."""
     validation: str | None = None
     """Manifest of sessions with references, whose DER chooses the best checkpoint; not used
     where diarization_weight is 0."""
     validation_window: float | None = None
-    """Seconds of a validation window; null validates whole sessions."""
+    """Seconds of a validation window; null validates whole sessions, each in one pass, however
+    long: unlike in inference, nothing is stitched, and cost grows with the square of the length."""
     batch_size: int = 8
     """Sessions per step and device."""
     num_workers: int = 2
@@ -55,6 +56,12 @@ class DataConfig:
         check_least(self, window=0.1, validation_window=0.1, batch_size=1, num_workers=0)
         check_shares(self, "recorded_share")
 
+    @property
+    def trained_window(self) -> float:
+        """Seconds that a model sees at once in training, and had best infer with."""
+        simulated = self.simulation.duration
+        return simulated if self.sessions is None and simulated is not None else self.window
+
 
 class DiarizationData(pl.LightningDataModule):
     """The run's loaders: simulated and recorded sessions, and those it is validated on.
@@ -63,7 +70,6 @@ class DiarizationData(pl.LightningDataModule):
         config: what it learns from.
         seed: of the sessions that are simulated and the windows that are drawn.
         num_steps: batches of the whole run, for each process.
-        num_processes: how many train together.
         tell_voices: whether batches say which training speaker talks.
 
     Attributes:
@@ -79,7 +85,6 @@ class DiarizationData(pl.LightningDataModule):
         config: DataConfig,
         seed: int,
         num_steps: int,
-        num_processes: int = 1,
         tell_voices: bool = False,
     ) -> None:
         super().__init__()
@@ -90,14 +95,13 @@ class DiarizationData(pl.LightningDataModule):
                 "data.utterances and data.sessions are both null, but training needs one. "
                 "Give data.utterances=MANIFEST (simulation) or data.sessions=MANIFEST."
             )
-        count = num_steps * config.batch_size * num_processes
         simulated: Dataset[Example] | None = None
         recorded: Dataset[Example] | None = None
         if config.utterances is not None:
             simulator = Simulator.from_manifests(
                 config.simulation, config.utterances, config.noise, config.rir, seed
             )
-            simulated = SimulatedDataset(simulator.session, count)
+            simulated = SimulatedDataset(simulator.session)
             if tell_voices:
                 self.voices = {name: index for index, name in enumerate(simulator.voices)}
         elif tell_voices:
@@ -106,7 +110,7 @@ class DiarizationData(pl.LightningDataModule):
                 "say whose voice is heard. Give the manifest, or set voice_weight=0."
             )
         if config.sessions is not None:
-            recorded = SessionDataset(read_manifest(config.sessions), config.window, seed, count)
+            recorded = SessionDataset(read_manifest(config.sessions), config.window, seed)
         self._train: Dataset[Example]
         if simulated is not None and recorded is not None:
             self._train = MixedDataset(simulated, recorded, config.recorded_share, seed)
@@ -136,18 +140,48 @@ class DiarizationData(pl.LightningDataModule):
             return []
         return self._loader(self._validation, batch_size=self.config.batch_size)
 
+    def on_before_batch_transfer(self, batch: Batch | DiarizeError, dataloader_idx: int) -> Batch:
+        """Raise what a worker met in place of a batch."""
+        if isinstance(batch, DiarizeError):
+            raise batch
+        return batch
+
     def _loader(self, dataset: Dataset[Example], **batching: Any) -> DataLoader[Batch]:
         diarizer = cast(Diarizer, cast(pl.Trainer, self.trainer).lightning_module.diarizer)
+        collate = Collate(diarizer.grid, diarizer.num_slots, self.voices or None)
         workers = self.config.num_workers
         return DataLoader(
-            cast(Dataset[Batch], dataset),
+            cast(Dataset[Batch], _Batches(dataset, collate)),
             num_workers=workers,
-            collate_fn=Collate(diarizer.grid, diarizer.num_slots, self.voices or None),
+            collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
             worker_init_fn=_one_thread,
             **batching,
         )
+
+
+class _Batches(Dataset[Batch | DiarizeError]):
+    """A dataset by the batch; a mistake of the user's is handed on in place of its batch.
+
+    Raised in a worker, it would reach the user inside torch's report of a traceback.
+    """
+
+    def __init__(self, dataset: Dataset[Example], collate: Collate) -> None:
+        self._dataset, self._collate = dataset, collate
+
+    def __len__(self) -> int:
+        return len(cast(SessionDataset, self._dataset))
+
+    def __getitems__(self, indices: list[int]) -> Batch | DiarizeError:
+        try:
+            return self._collate([self._dataset[index] for index in indices])
+        except DiarizeError as error:
+            return error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _one_thread(worker: int) -> None:

@@ -6,12 +6,17 @@ Nothing here imports torch, so that the tests of the torch-free modules stay qui
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from diarize.turns import Turn, in_order
+
+if TYPE_CHECKING:
+    from runs import Material, Run
 
 ROOT = Path(__file__).parents[1]
 SAMPLE_RATE = 16000
@@ -75,3 +80,50 @@ def _a_session(num_speakers: int = 2, duration: float = 8.0) -> tuple[np.ndarray
         number += 1
         start = end - 0.8 if number % 3 == 2 else end + 0.4
     return waveform.astype(np.float32), in_order(turns)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums in one order; and processes that are forked have no threads to miss."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Material]":
+    """What small runs learn from; decoded once for all of them."""
+    from runs import Material
+    from tones import write_corpus
+
+    from diarize.simulate import SimulationConfig, Simulator, write_sessions
+
+    folder = tmp_path_factory.mktemp("material")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        utterances = write_corpus(folder, 3, 3, 0.4)
+        config = SimulationConfig(duration=2.4, min_voice=0.5, silence=0.2, pause=0.1)
+        simulator = Simulator.from_manifests(config, utterances, seed=5)
+        yield Material(utterances, write_sessions(simulator, 3, folder / "dev", show=False))
+
+
+@pytest.fixture(scope="session")
+def whole(material: "Material", tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A run that nobody interrupted, and what it said."""
+    import torch
+    from runs import TINY, Run
+
+    from diarize.training import train
+
+    folder = tmp_path_factory.mktemp("exp") / "whole"
+    log = folder.with_suffix(".log")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with log.open("w") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", file)
+        result = train([TINY], material.settings(), folder)
+    torch.set_num_threads(threads)
+    return Run(folder, result, log.read_text().splitlines())

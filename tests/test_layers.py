@@ -29,7 +29,8 @@ ROWS = [
     (3, "checkpoint", LEVEL_3),
     (4, "inference", LEVEL_3),
     (4, "loaders saving steplog", LEVEL_3 | {"pytorch_lightning"}),
-    (4, "training", LEVEL_3 | {"pytorch_lightning", "torchmetrics"}),
+    (4, "module", LEVEL_3 | {"pytorch_lightning", "torchmetrics"}),
+    (4, "training", LEVEL_3 | {"pytorch_lightning"}),
     (5, "cli", LEVEL_0),
     (5, "__main__", LEVEL_0),
 ]

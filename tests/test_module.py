@@ -1,0 +1,116 @@
+"""What is trained: losses that fall, an optimizer that decays matrices, a summed error rate."""
+
+import math
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from runs import TINY
+
+from diarize.config import load_config
+from diarize.data import Collate, Example
+from diarize.errors import DiarizeError
+from diarize.module import (
+    DiarizationModule,
+    ErrorRate,
+    OptimizerConfig,
+    TrainingConfig,
+    learning_rate_factor,
+)
+from diarize.score import DiarizationError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_one_batch_is_learned(a_session: Callable) -> None:
+    config = load_config(TrainingConfig, [TINY], ["data.utterances=x"])
+    torch.manual_seed(0)
+    module = DiarizationModule(config)
+    examples = [Example("s", *a_session(num_speakers, 3.2)) for num_speakers in (1, 2)]
+    batch = Collate(module.diarizer.grid, 4)(examples)
+    optimizer = torch.optim.AdamW(module.parameters(), 3e-3)
+    began = time.process_time()
+    for _ in range(300):
+        loss, logits, _ = module._step(batch)
+        if loss.item() < 0.05:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05
+    assert time.process_time() - began < 20
+    assert logits is not None and logits.shape == batch.activity.shape
+
+
+def test_losses_are_float32_under_mixed_precision(a_session: Callable) -> None:
+    config = load_config(TrainingConfig, [TINY], ["data.utterances=x", "voice_weight=0.5"])
+    module = DiarizationModule(config, ["ann", "ben"])
+    grid = module.diarizer.grid
+    batch = Collate(grid, 4, {"speaker_0": 0, "speaker_1": 1})([Example("s", *a_session(2, 3.2))])
+    torch.manual_seed(0)
+    plain, _, _ = module._step(batch)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, logits, parts = module._step(batch)
+    assert logits is not None and logits.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    assert {value.dtype for value in parts.values()} == {torch.float32}
+    assert set(parts) == {"voice_loss", "sort_loss", "permutation_invariant_loss"}
+    assert loss.item() == pytest.approx(plain.item(), rel=0.05)
+
+
+def test_an_answer_that_is_no_number_is_not_scored(a_session: Callable) -> None:
+    module = DiarizationModule(load_config(TrainingConfig, [TINY])).eval()
+    torch.nn.init.constant_(module.diarizer.head.output.bias, math.inf)
+    batch = Collate(module.diarizer.grid, 4)([Example("s", *a_session(2, 1.6))])
+    with pytest.raises(DiarizeError, match=r"step 0: the validation loss is (nan|inf), but a DER"):
+        module.validation_step(batch, 0)
+
+
+def test_matrices_decay_and_vectors_do_not() -> None:
+    module = DiarizationModule(load_config(TrainingConfig, [TINY]))
+    optimizer = module.configure_optimizers()["optimizer"]
+    decaying, others = optimizer.param_groups
+    assert decaying["weight_decay"] == 1e-3 and others["weight_decay"] == 0.0
+    assert {p.ndim for p in others["params"]} == {1}
+    assert min(p.ndim for p in decaying["params"]) == 2
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(module.parameters()))
+
+
+def test_only_what_is_learned_has_gradients() -> None:
+    voices = load_config(TrainingConfig, [TINY], ["voice_weight=1", "diarization_weight=0"])
+    trained = {
+        name
+        for name, p in DiarizationModule(voices, ["ann", "ben", "cid"]).named_parameters()
+        if p.requires_grad
+    }
+    assert {name.split(".")[0] for name in trained} == {"diarizer", "voices"}
+    assert {name.split(".")[1] for name in trained} == {"front_end", "weight"}
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    def drawn(schedule: str) -> list[float]:
+        config = OptimizerConfig(warmup_steps=4, schedule=schedule)
+        return [learning_rate_factor(step, config, 24) for step in range(25)]
+
+    cosine, root = drawn("cosine"), drawn("inverse_sqrt")
+    assert cosine[:5] == root[:4] + [1.0] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert cosine[14] == pytest.approx((1 + 0.01) / 2)  # half way from the peak to the end
+    assert cosine[24] == pytest.approx(0.01)
+    assert root[15] == pytest.approx(0.5)  # sqrt(4 / 16)
+    for rates in (cosine, root):
+        assert all(late < early for early, late in zip(rates[4:], rates[5:], strict=False))
+    still = OptimizerConfig(warmup_steps=0)
+    assert learning_rate_factor(0, still, 10) == 1.0
+    assert learning_rate_factor(99, still, 10) == pytest.approx(0.01)
+
+
+def test_error_rate_sums_before_it_divides() -> None:
+    rate = ErrorRate()
+    rate.update(DiarizationError(scored=3.0, miss=0.3, false_alarm=0.2, confusion=0.1))
+    rate.update(DiarizationError(scored=1.0, confusion=1.0))
+    assert rate.compute().item() == pytest.approx(100 * 1.6 / 4.0)
+    rate.reset()
+    rate.update(DiarizationError(false_alarm=0.5))
+    assert rate.compute().item() == pytest.approx(50.0)  # of one second
