@@ -4,12 +4,15 @@ Blocks of python and of bash run, file by file and from top to bottom, in a
 scratch copy of the repository's root that also holds a recording and its reference, ``meeting.wav``
 and ``meeting.rttm``. A block of set-up commands
 (`SET_UP`) is not run: these take minutes or a fresh machine. Each of its lines is held against the
-Makefile, setup.cfg and the recipes instead. Blocks of text show output or drawings.
+Makefile, setup.cfg and the recipes instead. So are the commands of a console block, which ran
+elsewhere, and those of ``diarize`` against its verbs and options. Blocks of text show output or
+drawings, never a command.
 """
 
 import configparser
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +21,13 @@ from typing import NamedTuple
 import pytest
 import soundfile
 
+from diarize.cli import _parser
 from diarize.formats.rttm import read_rttm, write_rttm
 
 ROOT = Path(__file__).parents[1]
 SET_UP = ("git clone", "cd ", "make", "pip install", "apt-get install", "python3 -m venv")
 SET_UP += ("bash recipes/", "python recipes/", "recipes/")
-LANGUAGES = {"python", "bash", "text", "yaml", "json"}
+LANGUAGES = {"python", "bash", "console", "text", "yaml", "json"}
 
 
 class Block(NamedTuple):
@@ -36,8 +40,13 @@ class Block(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """Lines of a shell block, continued lines joined, without comments."""
+        """Lines of a shell block, continued lines joined, without comments.
+
+        Where lines of a console block begin with "$ ", all others are output.
+        """
         joined = self.text.replace("\\\n", " ")
+        if prompted := re.findall(r"^\$ (.*)", joined, re.MULTILINE):
+            joined = "\n".join(prompted)
         lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
         return [line for line in lines if line]
 
@@ -97,6 +106,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soundfile.write(tmp_path / "meeting.wav", waveform, sample_rate)
     (turns,) = read_rttm(demo / "conversation.rttm").values()
     write_rttm(tmp_path / "meeting.rttm", {"meeting": turns})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -131,21 +141,33 @@ def run_shell(text: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-SET_UP_COMMANDS = [(b, c) for b in ALL_BLOCKS if b.is_set_up for c in b.commands]
+def test_text_hides_no_commands() -> None:
+    hidden = [
+        block
+        for block in ALL_BLOCKS
+        if block.language == "text"
+        and any(c.startswith((*SET_UP, "diarize ", "$ ")) for c in block.commands)
+    ]
+    assert not hidden, names(hidden)
 
 
-@pytest.mark.parametrize(
-    ("block", "command"), SET_UP_COMMANDS, ids=names([block for block, _ in SET_UP_COMMANDS])
-)
-def test_set_up_command_names_what_exists(block: Block, command: str) -> None:
-    assert command.startswith(SET_UP), "set-up and other commands in one block"
-    words = command.split()
+NOT_RUN = [(b, c) for b in ALL_BLOCKS if b.is_set_up or b.language == "console" for c in b.commands]
+
+
+@pytest.mark.parametrize(("block", "command"), NOT_RUN, ids=names([block for block, _ in NOT_RUN]))
+def test_command_that_is_not_run_names_what_exists(block: Block, command: str) -> None:
+    if block.is_set_up:
+        assert command.startswith(SET_UP), "set-up and other commands in one block"
+    words = shlex.split(command)
+    while re.match(r"\w+=", words[0]):  # of the environment
+        words.pop(0)
+    assert all((ROOT / word).exists() for word in words if word.startswith(("conf/", "recipes/")))
     if words[0] == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         asked = [word for word in words[1:] if "=" not in word]
         assert set(asked) <= set(targets)
-    elif words[0] in ("bash", "python"):
-        assert (ROOT / words[1]).is_file()
+    elif Path(words[0]).name == "diarize":
+        check_arguments(words[1:])
     elif words[0].startswith("recipes/"):
         assert os.access(ROOT / words[0], os.X_OK)
     elif words[0] == "pip":
@@ -153,6 +175,20 @@ def test_set_up_command_names_what_exists(block: Block, command: str) -> None:
         setup_cfg.read(ROOT / "setup.cfg")
         asked = {name for group in re.findall(r"\[(.*?)\]", command) for name in group.split(",")}
         assert asked <= set(setup_cfg["options.extras_require"])
+
+
+def check_arguments(words: list[str]) -> None:
+    """See that ``diarize`` would take them; what follows a pipe or a redirection is the shell's."""
+    ends = (n for n, word in enumerate(words) if re.match(r"[|&;]|\d?[<>]", word))
+    _parser().parse_args(words[: next(ends, len(words))])
+
+
+def test_arguments_that_diarize_would_not_take() -> None:
+    check_arguments(["score", "ref.jsonl", "sys", "--collar", "0.25", "|", "tail", "-n", "1"])
+    check_arguments(["manifest", "a.wav", ">", "m.jsonl"])
+    for wrong in (["paint"], ["score", "ref", "sys", "--colar", "1"], ["score", "ref"]):
+        with pytest.raises(SystemExit):
+            check_arguments(wrong)
 
 
 LINKS = [
