@@ -4,7 +4,8 @@ export AUDIO
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install format lint test smoke check demo parity bench coverage dist
+.NOTPARALLEL:
+.PHONY: help install interpreter format lint test smoke check demo parity bench coverage dist
 
 help:      ## list the targets
 	@sed -n 's/^\([a-z]*\): *[^#]*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -12,11 +13,23 @@ help:      ## list the targets
 install: $(INSTALLED)  ## .venv with the package, editable, and all its extras (PYTHON=python3.11 picks another)
 
 # A stamp rather than the folder: it is written last, so a broken installation is repeated.
-$(INSTALLED): setup.cfg pyproject.toml
+$(INSTALLED): setup.cfg pyproject.toml | interpreter
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV), once: some minutes, most of them for torch." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
 	@touch $@
+
+# A .venv that is there is used, so a PYTHON that was asked for must be the one it has.
+interpreter:
+	@python=$(PYTHON); test ! -x $(BIN)/python || python=$(BIN)/python; \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: $$python is no Python 3.11 or newer. Name one, as in: make PYTHON=python3.11;" \
+			"where it is in $(VENV), remove that first." >&2; exit 1; }
+ifneq ($(origin PYTHON),file)
+	@test ! -x $(BIN)/python || [ "$$($(BIN)/python -V)" = "$$($(PYTHON) -V)" ] || { \
+		echo "make: $(VENV) has $$($(BIN)/python -V), but PYTHON is $$($(PYTHON) -V)." \
+			"Remove $(VENV), or name another folder, as in: make VENV=.venv2." >&2; exit 1; }
+endif
 
 format: install  ## rewrite the code: order of imports, line breaks, what ruff can mend
 	$(BIN)/ruff check --fix
@@ -32,9 +45,11 @@ test: install  ## the whole suite, under five minutes
 
 smoke: install  ## the whole way in two minutes: simulate, check, train 20 steps, infer, score
 	rm -rf exp/smoke
+	XDG_CACHE_HOME=exp/smoke/cache \
 	$(BIN)/diarize simulate recipes/demo/utterances.jsonl --config 'num_speakers=[0,1,1]' \
 		--config duration=15 --num-sessions 4 --output exp/smoke/sessions
 	$(BIN)/diarize check exp/smoke/sessions/manifest.jsonl
+	XDG_CACHE_HOME=exp/smoke/cache \
 	$(BIN)/diarize train conf/tiny.yaml data.utterances=recipes/demo/utterances.jsonl \
 		'data.simulation.num_speakers=[0,1,1]' data.simulation.duration=15 data.batch_size=4 \
 		data.validation=exp/smoke/sessions/manifest.jsonl trainer.validate_every=20 \
@@ -43,7 +58,7 @@ smoke: install  ## the whole way in two minutes: simulate, check, train 20 steps
 		--output exp/smoke/sys
 	$(BIN)/diarize score exp/smoke/sessions/manifest.jsonl exp/smoke/sys
 
-check: lint smoke test  ## what CI runs: lint, smoke, test
+check: lint demo smoke test  ## what CI runs: lint, demo, smoke, test
 
 demo: install  ## diarize the sample conversation, or AUDIO=any.wav, into demo/
 	@if [ -n "$$AUDIO" ]; then \
@@ -53,12 +68,17 @@ demo: install  ## diarize the sample conversation, or AUDIO=any.wav, into demo/
 		name=conversation; \
 		set -- --manifest recipes/demo/manifest.jsonl; \
 	fi; \
+	rm -f "demo/$$name.rttm" "demo/$$name.json" "demo/$$name.png" && \
 	$(BIN)/diarize infer "$$@" --output demo --format rttm,json --picture demo && \
-	cat "demo/$$name.rttm" && \
+	cat "demo/$$name.rttm" && test -s "demo/$$name.json" && test -s "demo/$$name.png" && \
+	{ [ -n "$$AUDIO" ] || test -s "demo/$$name.rttm"; } && \
 	echo "demo/ holds $$name.rttm, $$name.json and $$name.png." >&2
 
 parity: install  ## compare with other implementations: pyannote.metrics, meeteval, stored NeMo outputs
-	$(BIN)/python -m pytest -m parity
+	@said=$$($(BIN)/python -m pytest -m parity); status=$$?; echo "$$said"; \
+	[ $$status -eq 0 ] || exit $$status; \
+	echo "$$said" | grep -q '[0-9] passed' || { \
+		echo "make: every parity test was skipped; above stands what each lacks." >&2; exit 1; }
 
 bench: install  ## speed, memory and start-up times, as a table
 	$(BIN)/python recipes/bench/bench.py

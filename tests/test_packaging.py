@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib import metadata
@@ -134,22 +135,92 @@ def top_level_imports(path: Path) -> list[str]:
     return names
 
 
-@pytest.mark.slow
-def test_wheel_holds_code_weights_and_settings(root: Path, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
-        shutil.copy(root / name, source)
-    for name in ("diarize", "conf"):
-        shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    # Built by the setuptools at hand, since an isolated build would ask the network for one.
-    build = "from setuptools import build_meta; print(build_meta.build_wheel('..'))"
+def make(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", *arguments], cwd=root, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
+def test_make_refuses_an_interpreter_that_would_not_be_used(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("#!/bin/sh\ntest $1 = -c && exit $VERDICT\necho Python 3.99.0\n")
+    other.chmod(0o755)
+    fresh = ("interpreter", f"VENV={tmp_path / 'none'}", f"PYTHON={other}")
+    assert make(root, *fresh, "VERDICT=0").returncode == 0
+    old = make(root, *fresh, "VERDICT=1")
+    assert old.returncode == 2
+    assert "/other is no Python 3.11 or newer. Name one, as in: make PYTHON=" in old.stderr
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
+    taken = make(root, "interpreter", f"VENV={tmp_path / 'venv'}", f"PYTHON={other}", "VERDICT=0")
+    assert taken.returncode == 2
+    assert "venv has Python 3." in taken.stderr
+    assert "but PYTHON is Python 3.99.0. Remove " in taken.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
+def test_ci_runs_what_contributors_run(root: Path) -> None:
+    assert (root / ".ci" / "run").read_text().splitlines()[-1] == "make check"
+    asked = make(root, "--dry-run", "--always-make", "check").stdout
+    steps = ["ruff check", "mypy", "infer", "diarize train conf/tiny.yaml", "python -m pytest"]
+    assert sorted(map(asked.index, steps)) == list(map(asked.index, steps))
+
+
+@pytest.fixture(scope="module")
+def source(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as it is cloned."""
+    place = tmp_path_factory.mktemp("clone") / "source"
+    made = ("exp", "demo", "build", "dist")
+    own = [p for p in root.iterdir() if p.name not in made and p.suffix != ".egg-info"]
+    place.mkdir()
+    shutil.copytree(root / ".ci", place / ".ci")
+    for path in own:
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy(path, place)
+        elif not path.name.startswith("."):
+            ignored = shutil.ignore_patterns("__pycache__", "data", "exp")
+            shutil.copytree(path, place / path.name, ignore=ignored)
+    return place
+
+
+def build(source: Path, kind: str, output: Path) -> Path:
+    """What the setuptools at hand builds, since an isolated build would ask the network for one."""
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(output)!r}))"
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [sys.executable, "-c", build], cwd=source, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=source, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+    return output / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def unpacked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source archive, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    cloned = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    with tarfile.open(build(source, "sdist", folder)) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = (path for path in folder.iterdir() if path.is_dir())
+    held = {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()}
+    assert cloned - held == set()
+    assert {path.name for path in held - cloned} <= {"PKG-INFO", "setup.cfg"} | {
+        path.name for path in unpacked.glob("*.egg-info/*")
+    }
+    return unpacked
+
+
+@pytest.mark.slow
+def test_source_archive_holds_the_repository(unpacked: Path) -> None:
+    assert (unpacked / "tests" / "tones.py").is_file()
+    assert (unpacked / "recipes" / "demo" / "conversation.flac").is_file()
+    assert os.access(unpacked / "recipes" / "mini" / "run.sh", os.X_OK)
+
+
+@pytest.mark.slow
+def test_wheel_of_the_source_archive_holds_code_weights_and_settings(
+    source: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(build(unpacked, "wheel", tmp_path)) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
         entry_points = wheel.read(
             next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
