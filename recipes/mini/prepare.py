@@ -20,7 +20,7 @@ SPEECH = ("train", "dev", "test")
 
 
 def main() -> int:
-    """Check that nobody is in two lists; write the split of the rooms."""
+    """Check that no speaker and no noise is in two lists; write the split of the rooms."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("output", type=Path)
@@ -31,8 +31,13 @@ def main() -> int:
             for name in SPEECH
         }
         rooms = read_manifest(args.corpus / "rir.jsonl")
-        for name in ("noise_train", "noise_test"):
-            read_manifest(args.corpus / f"{name}.jsonl")
+        noises = {
+            name: {
+                (s.audio.resolve(), s.offset)
+                for s in read_manifest(args.corpus / f"noise_{name}.jsonl")
+            }
+            for name in ("train", "test")
+        }
     except (OSError, DiarizeError) as error:
         print(f"prepare.py: {error}", file=sys.stderr)
         return 1
@@ -45,6 +50,14 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 1
+    both = noises["train"] & noises["test"]
+    if both:
+        print(
+            f"prepare.py: {len(both)} noises are in both noise_train and noise_test, such as "
+            f"'{min(both)[0]}'. Remove them from one.",
+            file=sys.stderr,
+        )
+        return 1
     args.output.mkdir(parents=True, exist_ok=True)
     split = len(rooms) * 4 // 5
     write_manifest(args.output / "rir_train.jsonl", rooms[:split])

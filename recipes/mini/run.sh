@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
 # Manifest to trained model to DER, on two CPU cores or a GPU:
-#   recipes/mini/run.sh [--corpus DIR] [--real DIR] [--stage N] [--stop_stage N] [--output DIR]
+#   recipes/mini/run.sh [--corpus DIR] [--real DIR] [--stage N] [--stop_stage N] [--output DIR] [--toy]
 # Stages: 0 prepare  1 train  2 infer  3 score. A stage that was cut off goes on where it stopped.
 # --corpus: see prepare.py. --real: a folder with dev.jsonl and test.jsonl of labelled conversation.
+# --toy: two short sessions of each kind and a few steps of a tiny model, to see the way (toy.py).
 # --output keeps data/, an experiment per training step, model/ (as packaged), sys/ and scores/.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 corpus=$here/../shared/speech real=$here/../shared/real output=$here/exp/mini stage=0 stop_stage=3
+model=conf/small.yaml few="" short=() brief=()
 while [ $# -gt 0 ]; do
   case $1 in
+    --toy)
+      model=conf/tiny.yaml few=2
+      short=(--config min_utterances=2 --config max_utterances=3)
+      brief=(trainer.max_steps=4 trainer.log_every=2 trainer.validate_every=4 data.batch_size=2)
+      shift
+      continue
+      ;;
     --corpus) corpus=$2 ;; --real) real=$2 ;; --output) output=$2 ;;
     --stage) stage=$2 ;; --stop_stage) stop_stage=$2 ;;
     *) echo "run.sh: unknown option $1; see the head of this file" >&2; exit 2 ;;
@@ -25,9 +34,9 @@ settings=(window=80)
 log() { echo "$(date +%H:%M:%S) $*" >&2; }
 
 sessions() {  # sessions NAME SPEAKERS COUNT SEED WEIGHTS ROOMS: EEND-style sessions of one list
-  log "mixing $3 sessions into $data/$1"
+  log "mixing ${few:-$3} sessions into $data/$1"
   diarize simulate "$corpus/$2.jsonl" --config conf/simulate.yaml --config "num_speakers=$5" \
-    --num-sessions "$3" --seed "$4" --noise "$corpus/noise_$6.jsonl" \
+    "${short[@]}" --num-sessions "${few:-$3}" --seed "$4" --noise "$corpus/noise_$6.jsonl" \
     --rir "$data/rir_$6.jsonl" --output "$data/$1" > /dev/null
 }
 
@@ -35,9 +44,9 @@ train() {  # train NAME CONFIG SETTING...: one step of the curriculum
   local name=$1 config=$2
   shift 2
   log "training $output/$name"
-  diarize train conf/small.yaml "$config" "data.utterances=$corpus/train.jsonl" \
-    "data.noise=$corpus/noise_train.jsonl" "data.rir=$data/rir_train.jsonl" "$@" \
-    --output "$output/$name" --resume > /dev/null
+  diarize train "$model" "$config" "data.utterances=$corpus/train.jsonl" \
+    "data.noise=$corpus/noise_train.jsonl" "data.rir=$data/rir_train.jsonl" "${brief[@]}" \
+    "$@" --output "$output/$name" --resume > /dev/null
 }
 
 names=(test_2spk test_3spk test_4spk)
