@@ -28,7 +28,7 @@ from diarize.manifest import Session
 from diarize.model import Diarizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
-from diarize.stitching import SPEECH, Window, listen, plan_windows, stitch
+from diarize.stitching import LEAST_SPEECH, SPEECH, Window, listen, plan_windows, stitch
 from diarize.turns import Turn
 
 Waveform = NDArray[np.float32]
@@ -375,8 +375,9 @@ def _conclude(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diariza
 
 
 def _speech(config: InferenceConfig) -> float:
-    """What makes a turn must count as speech, or stitching would lose it."""
-    return min(SPEECH, config.postprocess.onset)
+    """What begins or holds a turn must count as speech, or stitching would take it apart."""
+    lower = min(config.postprocess.onset, config.postprocess.offset)
+    return max(min(SPEECH, lower), LEAST_SPEECH)
 
 
 def _only(results: Iterator[Diarization | Failure]) -> Diarization:

@@ -21,7 +21,9 @@ from diarize.activity import arrival_order
 Array = NDArray[np.float32]
 
 SPEECH = 0.5
-"""Posterior from which a slot counts as speaking, unless a lower one makes turns."""
+"""Posterior from which a slot counts as speaking, unless a lower one begins or holds turns."""
+LEAST_SPEECH = 0.1
+"""And whatever makes turns, a slot below this is silent: all slots would be one crowd."""
 MIN_SHARED_FRAMES = 3
 """Frames that two slots must share before they are taken for one speaker (0.24 s at 80 ms)."""
 MIN_SHARED = 0.5
@@ -111,8 +113,9 @@ def stitch(
         speech: posterior from which a speaker has arrived.
 
     Returns:
-        (frame, speaker), at least as many columns as slots; columns nobody needs are 0 and
-        stand last. A single window is returned as it is.
+        (frame, speaker), at least as many columns as slots; columns in which nobody speaks
+        stand last. Posteriors below ``speech`` are kept as well. A single window is returned
+        as it is.
     """
     if len(windows) == 1:
         return windows[0].posterior
@@ -126,9 +129,10 @@ def stitch(
     done = 0
     for window, track in zip(windows, tracks, strict=True):
         placed = np.zeros((len(window.posterior), num_columns), dtype=np.float32)
-        speaking = track >= 0
-        placed[:, speaker_of_track[track[speaking]]] = window.posterior[:, speaking]
         shared = max(done - window.start, 0)
+        columns = track.copy()
+        columns[track >= 0] = speaker_of_track[track[track >= 0]]
+        placed[:, _place_silent(columns, whole[window.start : done], window)] = window.posterior
         # The nearer its edge, the less context a window had: it fades in over what is shared.
         fade = ((np.arange(shared) + 0.5) / max(shared, 1)).astype(np.float32)[:, None]
         whole[window.start : done] *= 1.0 - fade
@@ -136,6 +140,23 @@ def stitch(
         whole[done : window.end] = placed[shared:]
         done = window.end
     return whole[:, arrival_order((whole >= speech).astype(np.float32))]
+
+
+def _place_silent(columns: NDArray[np.int64], before: Array, window: Window) -> NDArray[np.int64]:
+    """(slot,) -> column; slots that never speak (-1) get free ones, in which they go on.
+
+    Args:
+        columns: (slot,), -1 where a slot never speaks.
+        before: (frame, column), what is known of the first frames of the window.
+        window: the window.
+    """
+    silent = np.flatnonzero(columns < 0)
+    free = np.setdiff1d(np.arange(before.shape[1]), columns)
+    alike = window.posterior[: len(before), silent].T @ before[:, free]
+    rows, places = linear_sum_assignment(alike, maximize=True)
+    placed = columns.copy()
+    placed[silent[rows]] = free[places]
+    return placed
 
 
 def _center(windows: Sequence[Window]) -> Array:

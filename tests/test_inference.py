@@ -26,6 +26,7 @@ from diarize.inference import (
 )
 from diarize.manifest import Session
 from diarize.model import Diarizer, DiarizerConfig
+from diarize.postprocess import PostprocessConfig
 from diarize.turns import Turn
 
 HOP = 1280
@@ -365,6 +366,33 @@ def test_postprocessing_is_applied():
     turns = diarize_waveform(ToneDiarizer(), played(LONG), config=config).turns
     assert min(t.end for t in turns) == pytest.approx(16 * 0.08 + 0.2)
     assert max(t.end for t in turns) <= len(LONG) * 0.08
+
+
+class FadingDiarizer(ToneDiarizer):
+    """One speaker: the first tone is he for certain, the second perhaps."""
+
+    def classify(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+        posterior = (embedding[..., :2] * torch.tensor([0.9, 0.4])).sum(-1, keepdim=True)
+        return posterior.clamp(0.01).logit()
+
+
+def test_a_turn_is_held_through_windows_that_would_not_begin_it():
+    activity = drawn("##" + " " * 34, "  " + "#" * 34)
+    thresholds = PostprocessConfig(onset=0.6, offset=0.3)
+    config = replace(SHORT_WINDOWS, postprocess=thresholds)
+    result = diarize_waveform(FadingDiarizer(1), played(activity), config=config)
+    assert [(turn.start, turn.end) for turn in result.turns] == [(0.0, len(activity) * 0.08 - 0.01)]
+    # Whatever thresholds are asked for, those that are asked for later find the same posteriors.
+    plain = diarize_waveform(FadingDiarizer(1), played(activity), config=SHORT_WINDOWS)
+    np.testing.assert_allclose(plain.posterior, result.posterior, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("onset", "offset", "speech"), [(0.9, 0.8, 0.5), (0.6, 0.3, 0.3), (0.2, 0.3, 0.2), (0, 0, 0.1)]
+)
+def test_what_makes_turns_counts_as_speech_and_silence_never(onset, offset, speech):
+    config = InferenceConfig(postprocess=PostprocessConfig(onset=onset, offset=offset))
+    assert inference._speech(config) == speech
 
 
 def test_the_model_keeps_its_mode(tiny: Diarizer):

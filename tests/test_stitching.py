@@ -1,6 +1,7 @@
 """Windows joined: links in what they share, voices where they share nothing, and the fade."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,14 +153,37 @@ def test_windows_that_share_nothing_are_joined_by_voice_alone() -> None:
     assert np.array_equal(stitch(windows, 20, 0.5), padded(by_arrival(truth)))
 
 
-def test_faint_speech_is_kept_where_it_makes_turns() -> None:
+@pytest.mark.parametrize("speech", [0.2, 0.5])
+def test_faint_speech_is_kept_whether_or_not_it_makes_turns(speech: float) -> None:
     posterior = np.full((10, 1), 0.3, np.float32)
     embedding = np.ones((10, 2), np.float32)
-    spans = (0, 5)
-    windows = [listen(start, posterior, embedding, 0.2) for start in spans]
-    assert (stitch(windows, 20, 0.5, 0.2)[:, 0] > 0.2).all()
-    windows = [listen(start, posterior, embedding) for start in spans]
-    assert not stitch(windows, 20, 0.5).any()
+    windows = [listen(start, posterior, embedding, speech) for start in (0, 5)]
+    np.testing.assert_allclose(stitch(windows, 20, 0.5, speech), np.full((15, 1), 0.3), rtol=1e-6)
+
+
+def test_a_voice_that_fades_below_speech_goes_on_in_its_column() -> None:
+    loud, faint, nothing = 0.9, 0.4, 0.01
+    first = np.full((20, NUM_SLOTS), nothing, np.float32)
+    first[:, 0], first[:10, 2], first[10:, 2] = loud, loud, faint
+    second = np.full((20, NUM_SLOTS), nothing, np.float32)
+    second[:, 1], second[:, 3] = loud, faint
+    embedding = np.ones((20, 2), np.float32)
+    result = stitch([listen(0, first, embedding), listen(10, second, embedding)], 20, 0.5)
+    expected = np.full((30, NUM_SLOTS), nothing, np.float32)
+    expected[:, 0], expected[:10, 1], expected[10:, 1] = loud, loud, faint
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_a_silent_slot_takes_no_column_of_one_who_speaks() -> None:
+    rng = np.random.default_rng(0)
+    embedding = np.ones((20, 2), np.float32)
+    silent = 0.4 * rng.random((20, NUM_SLOTS), np.float32)
+    speaks = silent.copy()
+    speaks[:, 3] = 1.0
+    result = stitch([listen(0, silent, embedding), listen(20, speaks, embedding)], 20, 0.5)
+    assert (result[20:, 0] == 1.0).all()
+    for part, window in ((result[:20], silent), (result[20:], speaks)):
+        assert sorted(map(bytes, part.T.copy())) == sorted(map(bytes, window.T.copy()))
 
 
 def test_a_silent_session_stays_silent() -> None:
