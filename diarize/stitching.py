@@ -275,4 +275,6 @@ def _seen_from(center: Array, window: Window) -> Array:
 def _cosine(one: Array, other: Array) -> Array:
     """(K, D), (L, D) -> (K, L); a track without a voice is like nobody, 0."""
     norms = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(other, axis=1)
-    return np.asarray((one @ other.T) / np.maximum(norms, 1e-12), dtype=np.float32).clip(-1, 1)
+    cosine: Array = one @ other.T
+    cosine /= np.maximum(norms, 1e-12, out=norms)
+    return cosine.clip(-1, 1, out=cosine)

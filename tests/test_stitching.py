@@ -1,11 +1,13 @@
 """Windows joined: links in what they share, voices where they share nothing, and the fade."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diarize.stitching import Window, listen, plan_windows, stitch
+from diarize.stitching import Window, _cosine, listen, plan_windows, stitch
 
 NUM_SLOTS = 4
 
@@ -184,6 +186,16 @@ def test_a_silent_slot_takes_no_column_of_one_who_speaks() -> None:
     assert (result[20:, 0] == 1.0).all()
     for part, window in ((result[:20], silent), (result[20:], speaks)):
         assert sorted(map(bytes, part.T.copy())) == sorted(map(bytes, window.T.copy()))
+
+
+def test_likeness_of_many_tracks_needs_little_more_memory_than_itself() -> None:
+    voices = np.random.default_rng(0).standard_normal((1000, 8), dtype=np.float32)
+    tracemalloc.start()
+    likeness = _cosine(voices, voices)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2.1 * likeness.nbytes
+    assert likeness.dtype == np.float32 and likeness.diagonal() == pytest.approx(1.0)
 
 
 def test_a_silent_session_stays_silent() -> None:
