@@ -136,7 +136,9 @@ def top_level_imports(path: Path) -> list[str]:
 
 
 def make(root: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["make", *arguments], cwd=root, capture_output=True, text=True)
+    # The suite may itself run below a make, whose settings are not meant here.
+    own = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != "PYTHON"}
+    return subprocess.run(["make", *arguments], cwd=root, env=own, capture_output=True, text=True)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
@@ -163,6 +165,28 @@ def test_ci_runs_what_contributors_run(root: Path) -> None:
     asked = make(root, "--dry-run", "--always-make", "check").stdout
     steps = ["ruff check", "mypy", "infer", "diarize train conf/tiny.yaml", "python -m pytest"]
     assert sorted(map(asked.index, steps)) == list(map(asked.index, steps))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
+@pytest.mark.parametrize(
+    ("said", "status", "fails"),
+    [
+        ("3 passed, 1 skipped in 2s", 0, False),
+        ("4 skipped in 2s", 0, True),
+        ("1 failed, 3 passed in 2s", 1, True),
+    ],
+)
+def test_parity_fails_where_everything_was_skipped(
+    root: Path, tmp_path: Path, said: str, status: int, fails: bool
+) -> None:
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(f"#!/bin/sh\ntest $1 = -c && exit 0\necho '{said}'\nexit {status}\n")
+    python.chmod(0o755)
+    (tmp_path / ".installed").touch()
+    done = make(root, "parity", f"VENV={tmp_path}")
+    assert (done.stdout, done.returncode != 0) == (f"{said}\n", fails)
+    assert ("every parity test was skipped" in done.stderr) == ("passed" not in said)
 
 
 @pytest.fixture(scope="module")
