@@ -1,0 +1,34 @@
+"""What the benchmarks measure is what they say."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from diarize.manifest import check_manifest
+
+
+@pytest.fixture(scope="module")
+def bench(root: Path) -> dict:
+    """Names of the script."""
+    return runpy.run_path(str(root / "recipes" / "bench" / "bench.py"))
+
+
+def test_memory_of_a_command_is_its_own(bench: dict) -> None:
+    ballast = np.ones(2**25)  # 256 MiB in this process
+    light = bench["peak_memory"]([sys.executable, "-c", "pass"])
+    heavy = bench["peak_memory"]([sys.executable, "-c", "x = bytearray(2**27)"])
+    assert light < ballast.nbytes / 4 < 2**27 < heavy < ballast.nbytes
+    with pytest.raises(SystemExit, match="failed; run it by hand"):
+        bench["peak_memory"]([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_noises_and_rooms_can_be_simulated_with(bench: dict, tmp_path: Path) -> None:
+    for write, channels in (("write_noises", 1), ("write_rooms", 4)):
+        manifest = bench[write](tmp_path)
+        assert check_manifest(manifest) == []
+        made = [soundfile.info(path) for path in tmp_path.glob("*.wav")]
+        assert sum(info.channels == channels for info in made) == 5
