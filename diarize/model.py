@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diarize.config import instantiate, to_dict
+from diarize.config import check_shares, instantiate, to_dict
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.turns import Turn
@@ -27,7 +27,8 @@ def _encoder() -> dict[str, Any]:
 
 @dataclass
 class DiarizerConfig:
-    """Settings of `Diarizer`; the defaults are the published offline model's."""
+    """Settings of `Diarizer`; the defaults are the published offline model's, but that a
+    session is not scaled by its neighbours in the batch (``mel.peak_scaling``)."""
 
     front_end: dict[str, Any] = field(default_factory=_front_end)
     """Class (``_target_``) and settings of the front end."""
@@ -37,6 +38,9 @@ class DiarizerConfig:
     """Speakers a window can hold."""
     head_dropout: float = 0.5
     """Before each linear map of the head."""
+
+    def __post_init__(self) -> None:
+        check_shares(self, "head_dropout")
 
 
 class Diarizer(nn.Module):

@@ -125,3 +125,5 @@ def test_impossible_settings_are_refused() -> None:
         Diarizer(
             load_config(DiarizerConfig, overrides=["encoder.num_layer=3", "front_end.width=8"])
         )
+    with pytest.raises(ConfigError, match="head_dropout is 1.5, but a share is from 0 to 1"):
+        DiarizerConfig(head_dropout=1.5)
