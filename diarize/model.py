@@ -27,8 +27,10 @@ def _encoder() -> dict[str, Any]:
 
 @dataclass
 class DiarizerConfig:
-    """Settings of `Diarizer`; the defaults are the published offline model's, but that a
-    session is not scaled by its neighbours in the batch (``mel.peak_scaling``)."""
+    """Settings of `Diarizer`; the defaults are the published offline model's.
+
+    But for ``mel.peak_scaling``: a session is not scaled by its neighbours in the batch.
+    """
 
     front_end: dict[str, Any] = field(default_factory=_front_end)
     """Class (``_target_``) and settings of the front end."""
