@@ -43,20 +43,12 @@ lint: install  ## look only: ruff and mypy
 test: install  ## the whole suite, under five minutes
 	$(BIN)/python -m pytest
 
-smoke: install  ## the whole way in two minutes: simulate, check, train 20 steps, infer, score
+smoke: install  ## recipes/mini on a toy corpus, in three minutes: simulate, train a few steps, infer, score
 	rm -rf exp/smoke
-	XDG_CACHE_HOME=exp/smoke/cache \
-	$(BIN)/diarize simulate recipes/demo/utterances.jsonl --config 'num_speakers=[0,1,1]' \
-		--config duration=15 --num-sessions 4 --output exp/smoke/sessions
-	$(BIN)/diarize check exp/smoke/sessions/manifest.jsonl
-	XDG_CACHE_HOME=exp/smoke/cache \
-	$(BIN)/diarize train conf/tiny.yaml data.utterances=recipes/demo/utterances.jsonl \
-		'data.simulation.num_speakers=[0,1,1]' data.simulation.duration=15 data.batch_size=4 \
-		data.validation=exp/smoke/sessions/manifest.jsonl trainer.validate_every=20 \
-		trainer.max_steps=20 trainer.log_every=5 --output exp/smoke/model
-	$(BIN)/diarize infer --manifest exp/smoke/sessions/manifest.jsonl --model exp/smoke/model \
-		--output exp/smoke/sys
-	$(BIN)/diarize score exp/smoke/sessions/manifest.jsonl exp/smoke/sys
+	$(BIN)/python recipes/mini/toy.py exp/smoke/corpus
+	$(BIN)/diarize check exp/smoke/corpus/train.jsonl
+	XDG_CACHE_HOME=exp/smoke/cache recipes/mini/run.sh --toy --corpus exp/smoke/corpus \
+		--real exp/smoke/none --output exp/smoke/mini
 
 check: lint demo smoke test  ## what CI runs: lint, demo, smoke, test
 

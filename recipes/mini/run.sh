@@ -29,7 +29,7 @@ cd "$here"
 PATH=$here/.venv/bin:$PATH
 data=$output/data
 # Of all that choose.py tries, best on the development sessions.
-settings=(window=80)
+settings=(window=80 postprocess.min_duration_on=0.24)
 
 log() { echo "$(date +%H:%M:%S) $*" >&2; }
 
