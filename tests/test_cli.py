@@ -453,6 +453,7 @@ def test_infer_refuses_names_that_cannot_be_written(
         (["--format", "xml"], "'xml' is not one of rttm, json"),
         (["--format", "rttm,json"], "standard output holds one format"),
         (["b.wav", "--session-id", "x"], "--session-id names a single AUDIO"),
+        (["m.jsonl"], "m.jsonl is a manifest, not AUDIO; give it with --manifest"),
     ],
 )
 def test_infer_refuses_bad_usage(arguments, message, capsys: pytest.CaptureFixture):

@@ -154,6 +154,9 @@ def _sessions(args: argparse.Namespace) -> "list[Session]":
 
     if not args.audio and args.manifest is None:
         args.refuse("give AUDIO, or --manifest")
+    for audio in args.audio:
+        if Path(audio).suffix == ".jsonl":
+            args.refuse(f"{audio} is a manifest, not AUDIO; give it with --manifest")
     if args.session_id is not None and len(args.audio) != 1:
         args.refuse("--session-id names a single AUDIO; name several in a manifest")
     if args.output == "-" and len(args.format) > 1:
