@@ -30,6 +30,8 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3
     """Peak, reached at the end of the warm-up."""
+    front_end_share: float = 1.0
+    """Share of it for the front end and the voices, where they begin ahead of the encoder."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
     """Decay rates of AdamW's moments."""
     weight_decay: float = 1e-3
@@ -40,7 +42,7 @@ class OptimizerConfig:
     """"cosine" falls to a hundredth at the last step, "inverse_sqrt" with the root of the step."""
 
     def __post_init__(self) -> None:
-        check_least(self, learning_rate=0, weight_decay=0, warmup_steps=0)
+        check_least(self, learning_rate=0, front_end_share=0, weight_decay=0, warmup_steps=0)
         _check_choice("schedule", self.schedule, SCHEDULES)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
@@ -230,13 +232,23 @@ class DiarizationModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; matrices decay, vectors do not; the rate follows the schedule per step."""
         config, steps = self.config.optimizer, self.config.trainer.max_steps
-        trained = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        begun = ("diarizer.front_end.", "voices.")
+        groups: dict[tuple[bool, bool], list[Tensor]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                kind = name.startswith(begun), parameter.ndim > 1
+                groups.setdefault(kind, []).append(parameter)
+        share = config.front_end_share
         optimizer = torch.optim.AdamW(
-            groups, config.learning_rate, (config.betas[0], config.betas[1])
+            [
+                {
+                    "params": parameters,
+                    "lr": config.learning_rate * (share if ahead else 1.0),
+                    "weight_decay": config.weight_decay if matrices else 0.0,
+                }
+                for (ahead, matrices), parameters in groups.items()
+            ],
+            betas=(config.betas[0], config.betas[1]),
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, config, steps)

@@ -13,7 +13,9 @@ class VoiceLoss(nn.Module):
 
     A voice is the mean embedding of the frames in which its speaker talks alone in one session;
     it is classified among all training speakers. The class weights serve training only and are
-    thrown away after it.
+    thrown away after it. What all voices of a batch share cannot tell them apart, so it is taken
+    away before and its mean square is added to the loss: else an embedding could be a large
+    constant with its voices as a ripple on it, in which nothing built on it finds them.
 
     Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", eq. 3.
 
@@ -60,6 +62,7 @@ class VoiceLoss(nn.Module):
             true = (groups % len(self.weight))[:, None]
             target = cosine.gather(1, true).clamp(-1 + 1e-6, 1 - 1e-6)
             shifted = torch.cos(torch.acos(target) + self.margin)
-            return functional.cross_entropy(
+            shared = mean.mean(dim=0).square().mean()
+            return shared + functional.cross_entropy(
                 self.scale * cosine.scatter(1, true, shifted), true[:, 0]
             )
