@@ -182,6 +182,19 @@ def test_utterances_repeat_only_when_all_were_used(simulator: Make) -> None:
         assert sorted(round(turn.duration, 3) for turn in turns) == [0.4, 0.5, 0.6]
 
 
+def test_sparse_sessions_hold_hardly_a_word(simulator: Make, noise: Corpus) -> None:
+    for style in (INDEPENDENT, CONVERSATION):
+        spoken, heard = {}, []
+        for sparse in (0.0, 1.0):
+            maker = simulator(noises=noise, **style, noise=1.0, sparse=sparse)
+            made = [maker.session(index) for index in range(20)]
+            spoken[sparse] = sum(turn.duration for _, turns in made for turn in turns)
+            heard += [power(waveform) for waveform, turns in made if not turns]
+        assert 0 < spoken[1.0] < 0.25 * spoken[0.0]
+        # Where nobody speaks the noise is as loud as beside speech of the mean level, -26 dB.
+        assert heard and all(10**-5.2 <= each <= 10**-3.0 for each in heard)
+
+
 # ---- independent speakers
 
 

@@ -22,6 +22,8 @@ class SimulationConfig:
     """Most utterances of a speaker in an independent session."""
     silence: float = 2.0
     """Independent: mean of the exponential silence before each utterance, seconds."""
+    sparse: float = 0.0
+    """How often a session's silences and pauses are 20 times as long: hardly a word, or none."""
     hold: float = 0.35
     """Conversation: how often the speaker goes on after a pause."""
     pause: float = 0.6
@@ -62,7 +64,7 @@ class SimulationConfig:
                 f"duration is null and independent_share {self.independent_share:g}, but "
                 "conversations have no end of their own. Give seconds, or set independent_share=1."
             )
-        check_shares(self, "independent_share", "hold", "overlap", "backchannel")
+        check_shares(self, "independent_share", "sparse", "hold", "overlap", "backchannel")
         check_shares(self, "noise", "reverberation", "telephone")
         check_least(self, duration=0.1, max_turn=0.1, min_utterances=1, min_voice=0)
         check_least(self, silence=0, pause=0, overlap_duration=0, level_spread=0)

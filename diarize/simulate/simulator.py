@@ -17,6 +17,9 @@ from diarize.turns import Turn, in_order, merge
 
 Waveform = NDArray[np.float32]
 
+SPARSE = 20.0
+"""How much longer the silences of a sparse session are."""
+
 
 class Simulator:
     """Makes session ``index`` of a seed, whoever asks, whenever.
@@ -106,7 +109,9 @@ class Simulator:
         speakers = rng.choice(self._voices, count, replace=False)
         talkers = [_Talker(self, int(voice), rng) for voice in speakers]
         plan = self._independent if independent else self._conversation
-        pieces = list(plan(talkers, rng))
+        # Settings without sparse sessions draw nothing for it: their sessions stay what they were.
+        sparse = config.sparse > 0 and augment.chance(rng, config.sparse)
+        pieces = list(plan(talkers, rng, SPARSE if sparse else 1.0))
         if config.duration is None:
             num_samples = max(start + piece.size for _, start, piece in pieces)
         else:
@@ -122,14 +127,14 @@ class Simulator:
         return self._mix(tracks, rng), in_order(merge(turns))
 
     def _independent(
-        self, talkers: list["_Talker"], rng: Generator
+        self, talkers: list["_Talker"], rng: Generator, slowness: float
     ) -> Iterator[tuple[int, int, Waveform]]:
         """Utterances with exponential silences before each, one speaker after another."""
         config = self.config
         for number, talker in enumerate(talkers):
             position = 0
             for _ in range(int(rng.integers(config.min_utterances, config.max_utterances + 1))):
-                position += round(rng.exponential(config.silence) * SAMPLE_RATE)
+                position += round(rng.exponential(config.silence * slowness) * SAMPLE_RATE)
                 if config.duration is not None and position >= config.duration * SAMPLE_RATE:
                     break
                 piece = talker.utterance()
@@ -137,14 +142,14 @@ class Simulator:
                 position += piece.size
 
     def _conversation(
-        self, talkers: list["_Talker"], rng: Generator
+        self, talkers: list["_Talker"], rng: Generator, slowness: float
     ) -> Iterator[tuple[int, int, Waveform]]:
         """One floor, held, handed over, taken early or commented on."""
         config = self.config
         assert config.duration is not None
         limit = config.duration * SAMPLE_RATE
         free_at = [0] * len(talkers)
-        position = round(rng.exponential(config.pause) * SAMPLE_RATE)
+        position = round(rng.exponential(config.pause * slowness) * SAMPLE_RATE)
         # People talk unequally: shares of the floor are drawn once per session.
         shares = rng.dirichlet(np.full(len(talkers), 3.0))
         holder, last_size = int(rng.choice(len(talkers), p=shares)), 0
@@ -160,7 +165,7 @@ class Simulator:
                 yield other, at, word
                 free_at[other] = at + word.size
             last_size = piece.size
-            pause = round(rng.exponential(config.pause) * SAMPLE_RATE)
+            pause = round(rng.exponential(config.pause * slowness) * SAMPLE_RATE)
             if len(talkers) == 1 or augment.chance(rng, config.hold):
                 position = end + pause
                 continue
@@ -186,7 +191,11 @@ class Simulator:
         mixture: Waveform = tracks.sum(axis=0)
         if augment.chance(rng, config.noise) and self.noise is not None:
             snr = float(rng.uniform(config.snr[0], config.snr[1]))
-            mixture = augment.add_noise(mixture, self._background(mixture.size, rng), snr)
+            background = self._background(mixture.size, rng)
+            if mixture.any():
+                mixture = augment.add_noise(mixture, background, snr)
+            else:
+                mixture = augment.level(background, config.level - snr)
         if augment.chance(rng, config.telephone):
             mixture = augment.limit_band(mixture, SAMPLE_RATE, 300.0, 3400.0)
         peak = float(np.max(np.abs(mixture), initial=0.0))
