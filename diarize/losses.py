@@ -21,6 +21,9 @@ from diarize.errors import ConfigError
 ACTIVE = 0.5
 """Activity from which a frame counts as spoken in."""
 
+MASKED = -1e4
+"""Attention score of a frame that is not looked at: no weight, and finite where all are such."""
+
 MATCHES = ("agreement", "bce")
 
 
@@ -109,6 +112,55 @@ def permutation_invariant_loss(
     """
     order = best_order(logits, activity, num_frames, match)
     return _cross_entropy(logits, _reordered(activity, order), num_frames)
+
+
+def attention_loss(scores: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
+    """How far attention is from looking evenly at all that a frame's own speakers say alone.
+
+    Kullback-Leibler divergence of the attention from even weights on the frames in which a lone
+    speaker talks who also talks in the attending frame; only frames of lone speakers are looked
+    at. A head that learns this compares voices, all over the session (after Jeoung et al.,
+    arXiv:2303.01192, who teach heads where speech and overlap are).
+
+    Args:
+        scores: (B, H, T, T), of row attending to column, before the softmax.
+        activity: (B, T, S), 0 to 1.
+        num_frames: (B,), frames before padding.
+
+    Returns:
+        Mean over heads and the frames in which such speakers talk, a scalar; 0 where none does.
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        active = ((activity >= ACTIVE) & _valid(activity, num_frames)).float()
+        alone = active.sum(dim=2) == 1  # (B, T)
+        own = active @ (active * alone[:, :, None]).transpose(1, 2) > 0  # (B, T, T)
+        size = own.sum(dim=2).float()
+        weights = scores.float().masked_fill(~alone[:, None, None, :], MASKED).log_softmax(dim=3)
+        surprise = torch.where(own[:, None], -weights, 0.0).sum(dim=3)  # (B, H, T)
+        size = size[:, None]
+        divergence = surprise / size.clamp(min=1) - size.clamp(min=1).log()
+        talking = (size > 0).float()
+        return (divergence * talking).sum() / (talking.sum() * scores.shape[1]).clamp(min=1)
+
+
+def count_loss(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
+    """Cross-entropy of telling frames of silence, of one speaker and of several apart.
+
+    Args:
+        logits: (B, T, 3), before the softmax.
+        activity: (B, T, S), 0 to 1.
+        num_frames: (B,), frames before padding.
+
+    Returns:
+        Mean over valid frames, a scalar; 0 where there are none.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        count = (activity >= ACTIVE).sum(dim=2).clamp(max=2)
+        valid = _valid(activity, num_frames).squeeze(2)
+        entropy = functional.cross_entropy(
+            logits.float().transpose(1, 2), count, reduction="none"
+        )
+        return torch.where(valid, entropy, 0.0).sum() / valid.sum().clamp(min=1)
 
 
 @torch.no_grad()

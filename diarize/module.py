@@ -14,7 +14,7 @@ from diarize.config import check_least, to_dict
 from diarize.data import Batch
 from diarize.errors import ConfigError, DiarizeError
 from diarize.loaders import DataConfig
-from diarize.losses import LossConfig, diarization_loss
+from diarize.losses import LossConfig, attention_loss, count_loss, diarization_loss
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.score import DiarizationError, score
@@ -90,6 +90,11 @@ class TrainingConfig:
     """Weight of telling the training speakers apart (front end alone)."""
     diarization_weight: float = 1.0
     """Weight of the diarization loss; 0 trains the front end alone."""
+    attention_weight: float = 0.0
+    """Weight of teaching half the heads of the encoder's first layer to attend to a frame's own
+    speakers, which ends the plateau before voices are told apart (`attention_loss`)."""
+    count_weight: float = 0.0
+    """Weight of telling silence, one speaker and several apart, frame by frame (front end alone)."""
     diarizer: DiarizerConfig = field(default_factory=DiarizerConfig)
     """The model."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -105,10 +110,16 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_least(self, seed=0, voice_weight=0, diarization_weight=0)
+        check_least(self, attention_weight=0, count_weight=0)
         if self.voice_weight == 0 and self.diarization_weight == 0:
             raise ConfigError(
                 "voice_weight is 0 and diarization_weight is 0, but a run learns at least one. "
                 "Raise one."
+            )
+        if self.attention_weight > 0 and self.diarization_weight == 0:
+            raise ConfigError(
+                f"attention_weight is {self.attention_weight:g}, but diarization_weight is 0: the "
+                "encoder is not trained. Raise that, or set attention_weight=0."
             )
 
 
@@ -161,6 +172,12 @@ class DiarizationModule(pl.LightningModule):
         self.diarizer = Diarizer(config.diarizer) if diarizer is None else diarizer
         width = self.diarizer.front_end.embedding_dim
         self.voices = VoiceLoss(width, len(voices)) if voices else None
+        self.count = torch.nn.Linear(width, 3) if config.count_weight else None
+        if config.attention_weight and not getattr(self.diarizer.encoder, "layers", ()):
+            raise ConfigError(
+                f"attention_weight is {config.attention_weight:g}, but the encoder has no layer of "
+                "attention. Set attention_weight=0."
+            )
         self.error_rate = ErrorRate()
         if not config.diarization_weight:
             for part in (self.diarizer.projection, self.diarizer.encoder, self.diarizer.head):
@@ -192,6 +209,14 @@ class DiarizationModule(pl.LightningModule):
         if self.voices is not None and self.training:
             parts["voice_loss"] = self.voices(embedding, batch.voice)
             loss = loss + config.voice_weight * parts["voice_loss"]
+        if self.count is not None and self.training:
+            parts["count_loss"] = count_loss(self.count(embedding), batch.activity, num_frames)
+            loss = loss + config.count_weight * parts["count_loss"]
+        if config.attention_weight and self.training:
+            scores = self.diarizer.encoder.first_scores(self.diarizer.projection(embedding))
+            taught = scores[:, : max(scores.shape[1] // 2, 1)]
+            parts["attention_loss"] = attention_loss(taught, batch.activity, num_frames)
+            loss = loss + config.attention_weight * parts["attention_loss"]
         if config.diarization_weight:
             logits = self.diarizer.classify(embedding, num_frames)
             value, detail = diarization_loss(logits, batch.activity, num_frames, config.loss)

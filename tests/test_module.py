@@ -70,12 +70,23 @@ def test_an_answer_that_is_no_number_is_not_scored(a_session: Callable) -> None:
 
 def test_matrices_decay_and_vectors_do_not() -> None:
     module = DiarizationModule(load_config(TrainingConfig, [TINY]))
-    optimizer = module.configure_optimizers()["optimizer"]
-    decaying, others = optimizer.param_groups
-    assert decaying["weight_decay"] == 1e-3 and others["weight_decay"] == 0.0
-    assert {p.ndim for p in others["params"]} == {1}
-    assert min(p.ndim for p in decaying["params"]) == 2
-    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(module.parameters()))
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    for group in groups:
+        vectors = {p.ndim == 1 for p in group["params"]}
+        assert len(vectors) == 1  # not of both kinds
+        assert group["weight_decay"] == (0.0 if vectors.pop() else 1e-3)
+    assert sum(len(g["params"]) for g in groups) == len(list(module.parameters()))
+
+
+def test_what_began_before_moves_more_slowly() -> None:
+    settings = ["voice_weight=1", "count_weight=1", "optimizer.front_end_share=0.25"]
+    config = load_config(TrainingConfig, [TINY], [*settings, "optimizer.learning_rate=0.008"])
+    module = DiarizationModule(config, ["ann", "ben"])
+    parts = module.configure_optimizers()
+    rates = {id(p): g["initial_lr"] for g in parts["optimizer"].param_groups for p in g["params"]}
+    for name, parameter in module.named_parameters():
+        ahead = name.startswith(("diarizer.front_end.", "voices."))
+        assert rates[id(parameter)] == (0.002 if ahead else 0.008), name
 
 
 def test_only_what_is_learned_has_gradients() -> None:

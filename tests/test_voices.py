@@ -72,6 +72,7 @@ def test_voices_are_learned() -> None:
     torch.manual_seed(1)
     loss = VoiceLoss(8, 4)
     voices = torch.randn(4, 8)
+    voices = voices - voices.mean(dim=0)
     optimizer = torch.optim.SGD(loss.parameters(), 0.5)
     for _ in range(60):
         voice = torch.arange(4).repeat(2, 1)
@@ -79,4 +80,4 @@ def test_voices_are_learned() -> None:
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-    assert value.item() < 0.2
+    assert value.item() < 0.04 + 0.1  # of which 0.2^2 is the constant's own

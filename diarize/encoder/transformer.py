@@ -8,6 +8,7 @@ B batch, T frames, W model width, H heads.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -104,16 +105,35 @@ class Transformer(nn.Module):
         num_steps = embedding.shape[1]
         valid = torch.arange(num_steps, device=embedding.device) < num_frames[:, None]
         mask = None if bool(valid.all()) else torch.where(valid, 0.0, MASKED)[:, None, None, :]
-        hidden, rotation = embedding, None
-        if self.config.positions == "sinusoidal":
-            angles = _angles(num_steps, self.width, embedding.device)
-            hidden = hidden + torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
-        elif self.config.positions == "rotary":
-            angles = _angles(num_steps, self.width // self.config.num_heads, embedding.device)
-            rotation = (angles.cos(), angles.sin())
+        hidden, rotation = self._place(embedding)
         for layer in self.layers:
             hidden = layer(hidden, mask, rotation)
         return self.norm(hidden)
+
+    def first_scores(self, embedding: Tensor) -> Tensor:
+        """What the first layer's attention is drawn from, (B, H, T, T), padding included.
+
+        Args:
+            embedding: (B, T, W).
+        """
+        layer = cast(TransformerLayer, self.layers[0])
+        hidden, rotation = self._place(embedding)
+        query, key = layer.compare(
+            layer.norm_attention(hidden) if self.config.pre_norm else hidden, rotation
+        )
+        return query @ key.transpose(2, 3) * query.shape[3] ** -0.5
+
+    def _place(self, embedding: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Input of the first layer, (B, T, W), and the rotation of every layer, if there is one."""
+        num_steps = embedding.shape[1]
+        if self.config.positions == "sinusoidal":
+            angles = _angles(num_steps, self.width, embedding.device)
+            place = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+            return embedding + place, None
+        if self.config.positions == "rotary":
+            angles = _angles(num_steps, self.width // self.config.num_heads, embedding.device)
+            return embedding, (angles.cos(), angles.sin())
+        return embedding, None
 
 
 class TransformerLayer(nn.Module):
@@ -149,15 +169,22 @@ class TransformerLayer(nn.Module):
         hidden = self.norm_attention(hidden + self._attend(hidden, mask, rotation))
         return self.norm_feed_forward(hidden + self._feed_forward(hidden))
 
+    def compare(
+        self, hidden: Tensor, rotation: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Queries and keys of every head, (B, H, T, W / H) each; see `forward`."""
+        heads = (self.config.num_heads, -1)
+        query = self.query(hidden).unflatten(-1, heads).transpose(1, 2)
+        key = self.key(hidden).unflatten(-1, heads).transpose(1, 2)
+        if rotation is not None:
+            query, key = _rotate(query, *rotation), _rotate(key, *rotation)
+        return query, key
+
     def _attend(
         self, hidden: Tensor, mask: Tensor | None, rotation: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        heads = (self.config.num_heads, -1)
-        query = self.query(hidden).unflatten(-1, heads).transpose(1, 2)  # (B, H, T, W / H)
-        key = self.key(hidden).unflatten(-1, heads).transpose(1, 2)
-        value = self.value(hidden).unflatten(-1, heads).transpose(1, 2)
-        if rotation is not None:
-            query, key = _rotate(query, *rotation), _rotate(key, *rotation)
+        query, key = self.compare(hidden, rotation)
+        value = self.value(hidden).unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
         attended = functional.scaled_dot_product_attention(
             query,
             key,
