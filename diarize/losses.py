@@ -157,9 +157,7 @@ def count_loss(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
     with torch.autocast(logits.device.type, enabled=False):
         count = (activity >= ACTIVE).sum(dim=2).clamp(max=2)
         valid = _valid(activity, num_frames).squeeze(2)
-        entropy = functional.cross_entropy(
-            logits.float().transpose(1, 2), count, reduction="none"
-        )
+        entropy = functional.cross_entropy(logits.float().transpose(1, 2), count, reduction="none")
         return torch.where(valid, entropy, 0.0).sum() / valid.sum().clamp(min=1)
 
 

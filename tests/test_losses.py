@@ -14,7 +14,9 @@ from diarize.losses import (
     LossConfig,
     _cross_entropy,
     _reordered,
+    attention_loss,
     best_order,
+    count_loss,
     diarization_loss,
     permutation_invariant_loss,
     sort_loss,
@@ -242,3 +244,82 @@ def test_targets_and_losses_are_the_published_ones(case: int, shared: Path) -> N
         torch.testing.assert_close(target, stored[name])
         loss = _cross_entropy(logits, target, num_frames)
         torch.testing.assert_close(loss, stored[f"loss_{name}"], atol=1e-6, rtol=1e-5)
+
+
+# ---- what is taught beside
+
+
+TALK = activity(
+    "##..#..",
+    "...##.#",
+)
+"""Frames alone: 0 and 1 of the first speaker, 3 and 6 of the second; both in 4, nobody in 2, 5."""
+
+
+def attending(*rows: str) -> Tensor:
+    """Scores (1, 1, T, T) of a head whose frames look evenly at the frames marked #."""
+    looked_at = torch.tensor([[letter == "#" for letter in row] for row in rows]).float()
+    return (looked_at * 2 * SURE)[None, None]
+
+
+def test_even_attention_to_ones_own_frames_costs_nothing() -> None:
+    # In frames 2 and 5 nobody talks: where they look is free.
+    own = ["##.....", "##.....", ".......", "...#..#", "##.#..#", "#......", "...#..#"]
+    assert attention_loss(attending(*own), TALK, all_frames(TALK)).item() == pytest.approx(
+        0, abs=1e-4
+    )
+    # Frames of several speakers or none are not looked at, whatever their scores.
+    loud = attending(*own)
+    loud[..., [2, 4, 5]] = 100.0
+    assert attention_loss(loud, TALK, all_frames(TALK)).item() == pytest.approx(0, abs=1e-4)
+    # Only to its neighbour, or to the other speaker: both are wrong.
+    near = attending(*["#......", *own[1:]])
+    assert attention_loss(near, TALK, all_frames(TALK)).item() > 1
+    other = attending(*["...#..#", *own[1:]])
+    assert attention_loss(other, TALK, all_frames(TALK)).item() > 1
+
+
+@settings(deadline=None, max_examples=20)
+@given(batches(), st.integers(1, 3))
+def test_attention_loss_is_its_definition(batch: tuple[Tensor, Tensor, Tensor], heads: int) -> None:
+    _, truth, num_frames = batch
+    scores = torch.randn(truth.shape[0], heads, truth.shape[1], truth.shape[1])
+    divergences = []
+    for item, target, frames in zip(scores, truth, num_frames, strict=True):
+        target = target[:frames]
+        alone = [t for t in range(frames) if target[t].sum() == 1]
+        for row in range(frames):
+            own = [t for t in alone if (target[t] * target[row]).any()]
+            for head in item:
+                if own:
+                    weights = head[row, alone].double().softmax(0)
+                    seen = torch.stack([weights[alone.index(t)] for t in own])
+                    divergences.append((-(seen * len(own)).log() / len(own)).sum().item())
+    expected = np.mean(divergences) if divergences else 0.0
+    assert attention_loss(scores, truth, num_frames).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_where_nobody_talks_alone_attention_is_free() -> None:
+    together = activity("##.", "##.")
+    scores = torch.randn(1, 2, 3, 3, requires_grad=True)
+    value = attention_loss(scores, together, all_frames(together))
+    value.backward()
+    assert value.item() == 0 and not scores.grad.any()
+
+
+def test_count_loss_tells_silence_one_and_several() -> None:
+    truth = activity("##...", "#.#..", "#....")
+    sure = functional.one_hot(torch.tensor([[2, 1, 1, 0, 0]]), 3).float() * 2 * SURE
+    assert count_loss(sure, truth, all_frames(truth)).item() < 1e-4
+    assert count_loss(torch.zeros(1, 5, 3), truth, all_frames(truth)).item() == pytest.approx(
+        np.log(3)
+    )
+    wrong = sure.clone()
+    wrong[0, 4] = torch.tensor([0.0, 2 * SURE, 0.0])
+    assert count_loss(wrong, truth, all_frames(truth)).item() == pytest.approx(
+        2 * SURE / 5, rel=1e-3
+    )
+    assert (
+        count_loss(wrong, truth, torch.tensor([4])).item() < 1e-4
+    )  # what is padded does not count
+    assert count_loss(wrong, truth, torch.tensor([0])).item() == 0

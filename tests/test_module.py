@@ -10,7 +10,7 @@ from runs import TINY
 
 from diarize.config import load_config
 from diarize.data import Collate, Example
-from diarize.errors import DiarizeError
+from diarize.errors import ConfigError, DiarizeError
 from diarize.module import (
     DiarizationModule,
     ErrorRate,
@@ -58,6 +58,34 @@ def test_losses_are_float32_under_mixed_precision(a_session: Callable) -> None:
     assert {value.dtype for value in parts.values()} == {torch.float32}
     assert set(parts) == {"voice_loss", "sort_loss", "permutation_invariant_loss"}
     assert loss.item() == pytest.approx(plain.item(), rel=0.05)
+
+
+def test_what_is_taught_beside_counts_by_its_weight(a_session: Callable) -> None:
+    def parts(*settings: str) -> tuple[float, dict[str, float]]:
+        torch.manual_seed(0)
+        module = DiarizationModule(load_config(TrainingConfig, [TINY], [*settings]))
+        batch = Collate(module.diarizer.grid, 4)([Example("s", *a_session(2, 3.2))])
+        torch.manual_seed(1)
+        loss, _, parts = module._step(batch)
+        assert set(module.eval()._step(batch)[2]) == {"sort_loss", "permutation_invariant_loss"}
+        return loss.item(), {name: value.item() for name, value in parts.items()}
+
+    taught, told = parts("attention_weight=0.3", "count_weight=0.2")
+    assert told["attention_loss"] > 1e-3 and told["count_loss"] > 1e-3
+    more = 0.3 * told["attention_loss"] + 0.2 * told["count_loss"]
+    blend = (told["sort_loss"] + told["permutation_invariant_loss"]) / 2
+    assert taught == pytest.approx(blend + more, rel=1e-5)
+    assert "attention_loss" not in parts("count_weight=0.2")[1]
+
+
+def test_attention_is_taught_only_where_there_is_some() -> None:
+    for setting, reason in (
+        ("diarizer.encoder.num_layers=0", "but the encoder has no layer of attention"),
+        ("diarization_weight=0", "but diarization_weight is 0: the encoder is not trained"),
+    ):
+        settings = [setting, "attention_weight=0.1", "voice_weight=1"]
+        with pytest.raises(ConfigError, match=f"attention_weight is 0.1, {reason}"):
+            DiarizationModule(load_config(TrainingConfig, [TINY], settings))
 
 
 def test_an_answer_that_is_no_number_is_not_scored(a_session: Callable) -> None:

@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from diarize.encoder.transformer import Transformer, TransformerConfig, _angles
 from diarize.errors import ConfigError
@@ -50,6 +53,26 @@ def test_layer_is_the_one_of_torch(pre_norm: bool, activation: str) -> None:
     peer.load_state_dict(state)
     hidden = torch.randn(2, 7, 16)
     torch.testing.assert_close(layer(hidden, None, None), peer(hidden), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_first_scores_are_those_of_the_first_layer(
+    pre_norm: bool, positions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, compared = tiny(pre_norm=pre_norm, positions=positions), []
+    attend = functional.scaled_dot_product_attention
+
+    def listen(query: Tensor, key: Tensor, *rest: Any, **more: Any) -> Tensor:
+        compared.append((query, key))
+        return attend(query, key, *rest, **more)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", listen)
+    embedding = torch.randn(2, 7, 16)
+    encoder(embedding, torch.tensor([7, 7]))
+    query, key = compared[0]
+    expected = torch.einsum("bhqd,bhkd->bhqk", query, key) / 8**0.5
+    torch.testing.assert_close(encoder.first_scores(embedding), expected)
 
 
 def test_without_positions_frames_are_a_set() -> None:
