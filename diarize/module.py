@@ -94,7 +94,7 @@ class TrainingConfig:
     """Weight of teaching half the heads of the encoder's first layer to attend to a frame's own
     speakers, which ends the plateau before voices are told apart (`attention_loss`)."""
     count_weight: float = 0.0
-    """Weight of telling frames of silence, of one speaker and of several apart (front end alone)."""
+    """Weight of telling frames of silence, one speaker and several apart (front end alone)."""
     diarizer: DiarizerConfig = field(default_factory=DiarizerConfig)
     """The model."""
     data: DataConfig = field(default_factory=DataConfig)
