@@ -107,6 +107,17 @@ def check_shares(config: Any, *names: str) -> None:
             raise ConfigError(f"{name} is {value:g}, but a share is from 0 to 1. Change it.")
 
 
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """See that a setting is one of a few words.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if value not in choices:
+        listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise ConfigError(f"{name} is {value!r}, but it may be {listed}. Choose one.")
+
+
 def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
     """Build the component that a ``_target_`` node names.
 

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
-from diarize.config import check_least
+from diarize.config import check_choice, check_least
 from diarize.errors import ConfigError
 
 ACTIVE = 0.5
@@ -46,7 +46,7 @@ class LossConfig:
                 "sort_weight is 0 and permutation_invariant_weight is 0, but training needs one. "
                 "Raise one."
             )
-        _check_match(self.match)
+        check_choice("match", self.match, MATCHES)
 
 
 def diarization_loss(
@@ -191,13 +191,6 @@ def best_order(
     return torch.as_tensor(orders, device=activity.device)
 
 
-def _check_match(match: str) -> None:
-    if match not in MATCHES:
-        raise ConfigError(
-            f"match is {match!r}, but it may be {' or '.join(map(repr, MATCHES))}. Choose one."
-        )
-
-
 def _gains(logits: Tensor, activity: Tensor, num_frames: Tensor, match: str) -> Tensor:
     """What giving slot k to speaker s gains, (B, speaker, slot).
 
@@ -209,7 +202,7 @@ def _gains(logits: Tensor, activity: Tensor, num_frames: Tensor, match: str) -> 
             f"losses: logits have shape {tuple(logits.shape)}, but activity has "
             f"{tuple(activity.shape)}. Give as many frames and speakers as slots."
         )
-    _check_match(match)
+    check_choice("match", match, MATCHES)
     with torch.autocast(logits.device.type, enabled=False):
         fit = logits.float().sigmoid() if match == "agreement" else logits.float()
         fit = torch.where(_valid(activity, num_frames), fit, 0.0)

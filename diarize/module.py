@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import Metric
 
-from diarize.config import check_least, to_dict
+from diarize.config import check_choice, check_least, to_dict
 from diarize.data import Batch
 from diarize.errors import ConfigError, DiarizeError
 from diarize.loaders import DataConfig
@@ -43,7 +43,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_least(self, learning_rate=0, front_end_share=0, weight_decay=0, warmup_steps=0)
-        _check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("schedule", self.schedule, SCHEDULES)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
                 f"betas is {list(self.betas)}, but AdamW has 2, each from 0 to below 1. "
@@ -75,7 +75,7 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         check_least(self, max_steps=1, validate_every=1, checkpoint_every=1, log_every=1)
         check_least(self, gradient_clip=0, devices=1, num_nodes=1)
-        _check_choice("precision", self.precision, PRECISIONS)
+        check_choice("precision", self.precision, PRECISIONS)
 
 
 @dataclass
@@ -121,12 +121,6 @@ class TrainingConfig:
                 f"attention_weight is {self.attention_weight:g}, but diarization_weight is 0: the "
                 "encoder is not trained. Raise that, or set attention_weight=0."
             )
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
-        raise ConfigError(f"{name} is {value!r}, but it may be {listed}. Choose one.")
 
 
 class ErrorRate(Metric):

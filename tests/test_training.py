@@ -153,7 +153,7 @@ def test_experiment_is_not_overwritten(whole: Run, material: Material) -> None:
         ({"data__window": 0.0}, r"window is 0, but it is at least 0\.1"),
         ({"data__recorded_share": 2.0}, r"recorded_share is 2, but a share is from 0 to 1"),
         ({"seed": -1}, r"seed is -1, but it is at least 0"),
-        ({"loss__match": "best"}, r"loss\.match is 'best', but it may be 'agreement' or 'bce'"),
+        ({"loss__match": "best"}, r"loss\.match is 'best', but it may be agreement or bce"),
         ({"loss__sort_weight": -1.0}, r"loss\.sort_weight is -1, but it is at least 0"),
         (
             {"data__simulation__duration": 0.05},

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diarize.config import check_least, check_shares
+from diarize.config import check_choice, check_least, check_shares
 from diarize.errors import ConfigError
 
 MASKED = -1e4
@@ -53,6 +53,8 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         check_least(self, width=1, inner=1, num_layers=0, num_heads=1)
         check_shares(self, "attention_dropout", "dropout")
+        check_choice("positions", self.positions, _POSITIONS)
+        check_choice("activation", self.activation, list(_ACTIVATIONS))
 
 
 class Transformer(nn.Module):
@@ -66,16 +68,6 @@ class Transformer(nn.Module):
             raise ConfigError(
                 f"encoder.width: is {config.width}, but it must be a multiple of num_heads, "
                 f"{config.num_heads}. Change one of them."
-            )
-        if config.positions not in _POSITIONS:
-            raise ConfigError(
-                f"encoder.positions: is {config.positions!r}, but it may be "
-                f"{', '.join(_POSITIONS)}. Choose one."
-            )
-        if config.activation not in _ACTIVATIONS:
-            raise ConfigError(
-                f"encoder.activation: is {config.activation!r}, but it may be "
-                f"{', '.join(_ACTIVATIONS)}. Choose one."
             )
         rotated = config.width // config.num_heads if config.positions == "rotary" else 2
         if config.positions != "none" and (config.width % 2 or rotated % 2):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diarize.config import check_least, check_shares
+from diarize.config import check_choice, check_least, check_shares
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.frontend.log_mel import LogMel, LogMelConfig
@@ -23,6 +23,8 @@ SUBSAMPLING = 8
 
 MASKED = -1e4
 """Attention score of a padded frame: no weight, and finite where a whole row is padding."""
+
+CONV_NORMS = ("batch_norm", "layer_norm")
 
 QUERY_BLOCK = 128
 """Frames whose scores a CPU holds at once: few enough for its cache, and a row needs only the
@@ -69,6 +71,7 @@ class FastConformerConfig:
         check_least(self, width=1, num_layers=0, num_heads=1, subsampling_channels=1)
         check_least(self, expansion=1, conv_kernel=1, attention_context=0)
         check_shares(self, "input_dropout", "attention_dropout", "dropout")
+        check_choice("conv_norm", self.conv_norm, CONV_NORMS)
 
 
 class FastConformer(nn.Module):
@@ -307,11 +310,6 @@ class Convolution(nn.Module):
 
     def __init__(self, width: int, kernel: int, norm: str) -> None:
         super().__init__()
-        if norm not in ("batch_norm", "layer_norm"):
-            raise ConfigError(
-                f"front_end.conv_norm: is {norm!r}, but it may be 'batch_norm' or 'layer_norm'. "
-                "Choose one."
-            )
         self.expand = nn.Linear(width, 2 * width)
         self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
         self.norm = nn.BatchNorm1d(width) if norm == "batch_norm" else nn.LayerNorm(width)

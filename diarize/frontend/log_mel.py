@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchaudio.functional import melscale_fbanks
 
 from diarize.audio import SAMPLE_RATE
-from diarize.config import check_least
+from diarize.config import check_choice, check_least
 from diarize.errors import ConfigError
 
 LOG_FLOOR = 2.0**-24
@@ -50,6 +50,8 @@ class LogMelConfig:
 
     def __post_init__(self) -> None:
         check_least(self, num_mels=1, window_samples=1, hop_samples=1, num_fft=1, dither=0)
+        check_choice("normalization", self.normalization, ("per_feature", "none"))
+        check_choice("peak_scaling", self.peak_scaling, ("batch", "none"))
         if self.sample_rate != SAMPLE_RATE:
             raise ConfigError(
                 f"sample_rate is {self.sample_rate}, but audio of any rate is heard at "
@@ -69,16 +71,6 @@ class LogMel(nn.Module):
 
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
-        if config.normalization not in ("per_feature", "none"):
-            raise ConfigError(
-                f"mel.normalization: is {config.normalization!r}, but it may be 'per_feature' "
-                "or 'none'. Choose one."
-            )
-        if config.peak_scaling not in ("batch", "none"):
-            raise ConfigError(
-                f"mel.peak_scaling: is {config.peak_scaling!r}, but it may be 'batch' or 'none'. "
-                "Choose one."
-            )
         if config.window_samples > config.num_fft:
             raise ConfigError(
                 f"mel.window_samples: is {config.window_samples}, but a window must fit into "
