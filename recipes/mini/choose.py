@@ -23,8 +23,8 @@ from diarize.model import Diarizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.score import DiarizationError, score
 
-WINDOWS = (40.0, 80.0, 160.0)
-THRESHOLDS = (0.4, 0.5, 0.6, 0.7)
+WINDOWS = (60.0, 120.0)
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 SHORTEST_TURNS = (0.0, 0.24)
 SHORTEST_GAPS = (0.0, 0.24, 0.48)
 
