@@ -28,8 +28,8 @@ corpus=$(realpath "$corpus") real=$(realpath -m "$real") output=$(realpath -m "$
 cd "$here"
 PATH=$here/.venv/bin:$PATH
 data=$output/data
-# Of all that choose.py tries, best on the development sessions.
-settings=(window=80 postprocess.min_duration_on=0.24)
+# Best on the development sessions among those choose.py tries in the window of training.
+settings=(window=60 postprocess.min_duration_on=0.24)
 
 log() { echo "$(date +%H:%M:%S) $*" >&2; }
 
