@@ -220,9 +220,9 @@ def test_impossible_settings_are_refused() -> None:
         LossConfig(0.0, 0.0)
     with pytest.raises(ConfigError, match="sort_weight is -1, but it is at least 0"):
         LossConfig(-1.0)
-    with pytest.raises(ConfigError, match="match is 'best', but .* 'agreement' or 'bce'"):
+    with pytest.raises(ConfigError, match="match is 'best', but it may be agreement or bce"):
         LossConfig(match="best")
-    with pytest.raises(ConfigError, match="match is 'best', but .* 'agreement' or 'bce'"):
+    with pytest.raises(ConfigError, match="match is 'best', but it may be agreement or bce"):
         permutation_invariant_loss(*batch, match="best")
     with pytest.raises(ValueError, match=r"shape \(1, 2, 3\), but activity has \(1, 2, 2\)"):
         sort_loss(torch.zeros(1, 2, 3), truth, all_frames(truth))
