@@ -175,7 +175,10 @@ def test_mistakes_are_told_before_a_folder_is_made(
     [
         ({"diarizer__front_end__num_heads": 0}, r"num_heads is 0, but it is at least 1"),
         ({"diarizer__encoder__dropout": 1.5}, r"dropout is 1\.5, but a share is from 0 to 1"),
-        ({"diarizer__encoder__positions": "learned"}, r"positions is 'learned', but it may be none, s"),
+        (
+            {"diarizer__encoder__positions": "learned"},
+            r"positions is 'learned', but it may be none, s",
+        ),
         ({"diarizer__front_end__mel__hop_samples": 0}, r"mel\.hop_samples is 0, but it is at lea"),
         ({"diarizer__front_end__mel__sample_rate": 8000}, r"mel\.sample_rate is 8000, but"),
         ({"init": "nowhere"}, r"nowhere: is no packaged model, file or folder"),
