@@ -24,6 +24,9 @@ class SimulationConfig:
     """Independent: mean of the exponential silence before each utterance, seconds."""
     sparse: float = 0.0
     """How often a session's silences and pauses are 20 times as long: hardly a word, or none."""
+    midst: float = 0.0
+    """How often a session is heard from its midst on, as the later windows of a long one are; up
+    to 15 s of it go before."""
     hold: float = 0.35
     """Conversation: how often the speaker goes on after a pause."""
     pause: float = 0.6
@@ -64,7 +67,13 @@ class SimulationConfig:
                 f"duration is null and independent_share {self.independent_share:g}, but "
                 "conversations have no end of their own. Give seconds, or set independent_share=1."
             )
-        check_shares(self, "independent_share", "sparse", "hold", "overlap", "backchannel")
+        if self.duration is None and self.midst > 0:
+            raise ConfigError(
+                f"duration is null and midst {self.midst:g}, but a part of a session needs a "
+                "length. Give seconds, or set midst=0."
+            )
+        check_shares(self, "independent_share", "sparse", "midst")
+        check_shares(self, "hold", "overlap", "backchannel")
         check_shares(self, "noise", "reverberation", "telephone")
         check_least(self, duration=0.1, max_turn=0.1, min_utterances=1, min_voice=0)
         check_least(self, silence=0, pause=0, overlap_duration=0, level_spread=0)

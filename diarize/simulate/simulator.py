@@ -20,6 +20,9 @@ Waveform = NDArray[np.float32]
 SPARSE = 20.0
 """How much longer the silences of a sparse session are."""
 
+MIDST = 15.0
+"""Most seconds that a session heard from its midst on has been going on."""
+
 
 class Simulator:
     """Makes session ``index`` of a seed, whoever asks, whenever.
@@ -111,15 +114,19 @@ class Simulator:
         plan = self._independent if independent else self._conversation
         # Settings without sparse sessions draw nothing for it: their sessions stay what they were.
         sparse = config.sparse > 0 and augment.chance(rng, config.sparse)
-        pieces = list(plan(talkers, rng, SPARSE if sparse else 1.0))
-        if config.duration is None:
+        midst = config.midst > 0 and augment.chance(rng, config.midst)
+        before = round(rng.uniform(0.0, MIDST) * SAMPLE_RATE) if midst else 0
+        limit = None if config.duration is None else before + round(config.duration * SAMPLE_RATE)
+        pieces = list(plan(talkers, rng, limit, SPARSE if sparse else 1.0))
+        if limit is None:
             num_samples = max(start + piece.size for _, start, piece in pieces)
         else:
-            num_samples = round(config.duration * SAMPLE_RATE)
+            num_samples = limit - before
         tracks = np.zeros((count, num_samples), dtype=np.float32)
         turns = []
-        for number, start, piece in pieces:
-            piece = piece[: max(num_samples - start, 0)]
+        for number, begin, whole in pieces:
+            start = max(begin - before, 0)
+            piece = whole[max(before - begin, 0) :][: max(num_samples - start, 0)]
             if piece.size:
                 tracks[number, start : start + piece.size] += piece
                 end = (start + piece.size) / SAMPLE_RATE
@@ -127,7 +134,7 @@ class Simulator:
         return self._mix(tracks, rng), in_order(merge(turns))
 
     def _independent(
-        self, talkers: list["_Talker"], rng: Generator, slowness: float
+        self, talkers: list["_Talker"], rng: Generator, limit: int | None, slowness: float
     ) -> Iterator[tuple[int, int, Waveform]]:
         """Utterances with exponential silences before each, one speaker after another."""
         config = self.config
@@ -135,19 +142,18 @@ class Simulator:
             position = 0
             for _ in range(int(rng.integers(config.min_utterances, config.max_utterances + 1))):
                 position += round(rng.exponential(config.silence * slowness) * SAMPLE_RATE)
-                if config.duration is not None and position >= config.duration * SAMPLE_RATE:
+                if limit is not None and position >= limit:
                     break
                 piece = talker.utterance()
                 yield number, position, piece
                 position += piece.size
 
     def _conversation(
-        self, talkers: list["_Talker"], rng: Generator, slowness: float
+        self, talkers: list["_Talker"], rng: Generator, limit: int | None, slowness: float
     ) -> Iterator[tuple[int, int, Waveform]]:
         """One floor, held, handed over, taken early or commented on."""
         config = self.config
-        assert config.duration is not None
-        limit = config.duration * SAMPLE_RATE
+        assert limit is not None
         free_at = [0] * len(talkers)
         position = round(rng.exponential(config.pause * slowness) * SAMPLE_RATE)
         # People talk unequally: shares of the floor are drawn once per session.
