@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,18 +17,22 @@ from diarize.errors import ConfigError, DiarizeError
 from diarize.loaders import DataConfig
 from diarize.losses import LossConfig, attention_loss, count_loss, diarization_loss
 from diarize.model import Diarizer, DiarizerConfig
+from diarize.muon import Muon
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.score import DiarizationError, score
 from diarize.voices import VoiceLoss
 
+ALGORITHMS = ("adamw", "muon")
 SCHEDULES = ("cosine", "inverse_sqrt")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass
 class OptimizerConfig:
-    """AdamW and its learning rate over the steps."""
+    """AdamW or Muon, and the learning rate over the steps."""
 
+    algorithm: str = "adamw"
+    """``adamw``, or ``muon`` for the matrices of hidden layers, which learn in fewer steps."""
     learning_rate: float = 1e-3
     """Peak, reached at the end of the warm-up."""
     front_end_share: float = 1.0
@@ -43,6 +48,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_least(self, learning_rate=0, front_end_share=0, weight_decay=0, warmup_steps=0)
+        check_choice("algorithm", self.algorithm, ALGORITHMS)
         check_choice("schedule", self.schedule, SCHEDULES)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
@@ -102,7 +108,7 @@ class TrainingConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     """Sort loss and permutation-invariant loss, blended."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """AdamW and its schedule."""
+    """AdamW or Muon, and the schedule."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     """How long, how often, on what."""
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
@@ -249,32 +255,40 @@ class DiarizationModule(pl.LightningModule):
         self.log("val_der", self.error_rate, batch_size=len(batch.turns))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; matrices decay, vectors do not; the rate follows the schedule per step."""
+        """AdamW or Muon; matrices decay, vectors do not; the rate follows the schedule per step."""
         config, steps = self.config.optimizer, self.config.trainer.max_steps
         begun = ("diarizer.front_end.", "voices.")
-        groups: dict[tuple[bool, bool], list[Tensor]] = {}
+        hidden = self._hidden_matrices() if config.algorithm == "muon" else set()
+        groups: dict[tuple[bool, bool, bool], list[Tensor]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                kind = name.startswith(begun), parameter.ndim > 1
+                kind = name.startswith(begun), parameter.ndim > 1, name in hidden
                 groups.setdefault(kind, []).append(parameter)
-        share = config.front_end_share
-        optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": parameters,
-                    "lr": config.learning_rate * (share if ahead else 1.0),
-                    "weight_decay": config.weight_decay if matrices else 0.0,
-                }
-                for (ahead, matrices), parameters in groups.items()
-            ],
-            betas=(config.betas[0], config.betas[1]),
-        )
+        described: list[dict[str, Any]] = [
+            {
+                "params": parameters,
+                "lr": config.learning_rate * (config.front_end_share if ahead else 1.0),
+                "weight_decay": config.weight_decay if matrices else 0.0,
+                "orthogonal": orthogonal,
+            }
+            for (ahead, matrices, orthogonal), parameters in groups.items()
+        ]
+        optimizer = Muon(described, (config.betas[0], config.betas[1]))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, config, steps)
         )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _hidden_matrices(self) -> set[str]:
+        """Names of the weights of linear maps, but for those whose outputs are answers."""
+        answers = ("diarizer.head.output", "count")
+        return {
+            f"{name}.weight"
+            for name, part in self.named_modules()
+            if isinstance(part, torch.nn.Linear) and name not in answers
         }
 
 

@@ -23,7 +23,7 @@ ROWS = [
     (0, "errors files frames memory turns", LEVEL_0),
     (1, "activity audio config formats picture postprocess progress score", LEVEL_1),
     (1, "experiment manifest stitching", LEVEL_1),
-    (2, "augment corpus encoder frontend.log_mel losses voices", LEVEL_2),
+    (2, "augment corpus encoder frontend.log_mel losses muon voices", LEVEL_2),
     (2, "frontend simulate", LEVEL_2),
     (3, "data model", LEVEL_3),
     (3, "checkpoint", LEVEL_3),
