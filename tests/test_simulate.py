@@ -195,6 +195,22 @@ def test_sparse_sessions_hold_hardly_a_word(simulator: Make, noise: Corpus) -> N
         assert heard and all(10**-5.2 <= each <= 10**-3.0 for each in heard)
 
 
+@pytest.mark.parametrize("style", [INDEPENDENT, CONVERSATION], ids=["independent", "conversation"])
+def test_a_session_may_be_heard_from_its_midst_on(simulator: Make, style: dict) -> None:
+    style = style | {"duration": 20.0, "min_utterances": 60, "max_utterances": 60}
+    cut = 0
+    for index in range(12):
+        waveform, turns = simulator(**style, midst=1.0).session(index)
+        assert waveform.size == 20 * SAMPLE_RATE
+        speaks = covered(turns, waveform.size) > 0
+        assert power(waveform[speaks]) > 0 and not waveform[~speaks].any()
+        # A word that had begun before goes on from the first sample, and is no whole one.
+        cut += any(turn.start == 0.0 and turn.duration not in (0.4, 0.5, 0.6) for turn in turns)
+    assert cut >= 2
+    begun = [simulator(**style).session(index)[1] for index in range(12)]
+    assert not any(turn.start == 0.0 for turns in begun for turn in turns)
+
+
 # ---- independent speakers
 
 
@@ -372,6 +388,10 @@ def test_what_would_never_be_heard_is_refused(tmp_path: Path, manifest: str, nam
         ({"num_speakers": [0, 0]}, r"num_speakers is \[0, 0\], but .* one must be positive"),
         ({"num_speakers": [1, -1]}, r"num_speakers is \[1, -1\], but .* no weight may be negative"),
         ({"duration": None}, r"duration is null and independent_share 0\.5, but"),
+        (
+            {"duration": None, "independent_share": 1.0, "midst": 0.5},
+            r"duration is null and midst 0\.5, but",
+        ),
         ({"duration": 0.0}, r"duration is 0, but it is at least 0\.1"),
         ({"hold": 1.5}, r"hold is 1\.5, but a share is from 0 to 1"),
         ({"noise": -0.1}, r"noise is -0\.1, but a share is from 0 to 1"),
