@@ -1,8 +1,9 @@
 """Trained models on disk: a folder with ``model.safetensors`` and ``config.yaml``.
 
 ``config.yaml`` holds ``diarizer`` (the settings it is rebuilt from), ``postprocess`` and
-``inference`` (how it is best run) and ``card`` (where it comes from). Training checkpoints and
-experiment folders load as well. Nothing is unpickled but tensors and plain values.
+``inference`` (how it is best run) and ``card`` (where it comes from). Training checkpoints,
+experiment folders and NeMo's archives of Sortformer load as well. Nothing is unpickled but tensors
+and plain values.
 """
 
 import pickle
@@ -21,6 +22,7 @@ from diarize.config import load_config, to_dict
 from diarize.errors import CheckpointError, ConfigError
 from diarize.files import replacing
 from diarize.model import Diarizer, DiarizerConfig
+from diarize.nemo import read_nemo
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where packaged models lie."""
@@ -62,15 +64,16 @@ def load_checkpoint(name_or_path: str | Path = "default") -> Diarizer:
 
     Args:
         name_or_path: a packaged model's name; a native folder; a training checkpoint, ``*.ckpt``;
-            or an experiment folder, whose ``checkpoints/best.ckpt`` is taken, or ``last.ckpt``
-            where nothing was validated.
+            an experiment folder, whose ``checkpoints/best.ckpt`` is taken, or ``last.ckpt``
+            where nothing was validated; or a NeMo archive, ``*.nemo``.
 
     Raises:
         CheckpointError: if there is none, it cannot be read, or its tensors do not fit.
     """
     checkpoint = read_checkpoint(name_or_path)
     try:
-        diarizer = Diarizer(load_config(DiarizerConfig, values=checkpoint.diarizer))
+        with torch.device("meta"):  # shapes alone: what does not fit costs no memory
+            diarizer = Diarizer(load_config(DiarizerConfig, values=checkpoint.diarizer))
     except ConfigError as error:
         raise CheckpointError(f"{checkpoint.path}: cannot be rebuilt. {error}") from None
     expected = diarizer.state_dict()
@@ -80,7 +83,14 @@ def load_checkpoint(name_or_path: str | Path = "default") -> Diarizer:
             f"{checkpoint.path}: {len(faults)} tensors do not fit the settings stored with them: "
             f"{'; '.join(faults)}. Was it written by another version?"
         )
-    diarizer.load_state_dict(checkpoint.tensors)
+    unsound = [n for n, t in checkpoint.tensors.items() if not t.isfinite().all()]
+    if unsound:
+        raise CheckpointError(
+            f"{checkpoint.path}: {len(unsound)} tensors hold NaN or infinity, such as "
+            f"{unsound[0]}. Get the checkpoint anew."
+        )
+    tensors = {name: checkpoint.tensors[name].to(own.dtype) for name, own in expected.items()}
+    diarizer.load_state_dict(tensors, assign=True)
     diarizer.postprocess = checkpoint.postprocess
     diarizer.inference = checkpoint.inference
     return diarizer.eval()
@@ -153,6 +163,9 @@ def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
         CheckpointError: if there is no such checkpoint, or it cannot be read.
     """
     path = _find(name_or_path)
+    if path.suffix == ".nemo":
+        diarizer, tensors, card = read_nemo(path)
+        return Checkpoint(path, diarizer, tensors, postprocess={}, inference={}, card=card)
     return _read_training(path) if path.suffix == ".ckpt" else _read_native(path)
 
 
@@ -161,7 +174,7 @@ def _find(name_or_path: str | Path) -> Path:
     if str(name_or_path) in names:
         return WEIGHTS / str(name_or_path)
     path = Path(name_or_path)
-    if path.suffix == ".ckpt" and path.is_file():
+    if path.suffix in (".ckpt", ".nemo") and path.is_file():
         return path
     if all((path / name).is_file() for name in ("config.yaml", "model.safetensors")):
         return path
@@ -175,7 +188,7 @@ def _find(name_or_path: str | Path) -> Path:
         )
     raise CheckpointError(
         f"{path}: holds neither model.safetensors with config.yaml nor checkpoints/best.ckpt, "
-        f"and is no .ckpt file; {known}. Give a checkpoint."
+        f"and is no .ckpt or .nemo file; {known}. Give a checkpoint."
     )
 
 

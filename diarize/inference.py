@@ -5,8 +5,7 @@ A session longer than a window is judged in windows that share some of their fra
 of it, never a whole waveform, and what was judged of the sessions that are not yet whole
 (30 bytes a frame for four slots: 4 MiB for three hours). Windows of several sessions go through
 the network together, short sessions first, so that a batch pads little. Whatever stands beside
-a session in its batch, its result is the same, unless the front end scales by the peak of the
-batch (``mel.peak_scaling: batch``).
+a session in its batch, its result is the same.
 
 B batch, T frames, S slots, D embedding width, N samples.
 """

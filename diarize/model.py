@@ -29,7 +29,7 @@ def _encoder() -> dict[str, Any]:
 class DiarizerConfig:
     """Settings of `Diarizer`; the defaults are the published offline model's.
 
-    But for ``mel.peak_scaling``: a session is not scaled by its neighbours in the batch.
+    One is not: ``mel.peak_scaling``, which a model needs that was trained with it.
     """
 
     front_end: dict[str, Any] = field(default_factory=_front_end)

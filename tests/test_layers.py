@@ -25,7 +25,7 @@ ROWS = [
     (1, "experiment manifest stitching", LEVEL_1),
     (2, "augment corpus encoder frontend.log_mel losses muon voices", LEVEL_2),
     (2, "frontend simulate", LEVEL_2),
-    (3, "data model", LEVEL_3),
+    (3, "data model nemo", LEVEL_3),
     (3, "checkpoint", LEVEL_3),
     (4, "inference", LEVEL_3),
     (4, "loaders saving steplog", LEVEL_3 | {"pytorch_lightning"}),

@@ -106,6 +106,21 @@ def test_matrices_decay_and_vectors_do_not() -> None:
     assert sum(len(g["params"]) for g in groups) == len(list(module.parameters()))
 
 
+def test_muon_takes_the_matrices_of_hidden_layers() -> None:
+    settings = ["voice_weight=1", "count_weight=1", "optimizer.algorithm=muon"]
+    module = DiarizationModule(load_config(TrainingConfig, [TINY], settings), ["ann", "ben"])
+    optimizer = module.configure_optimizers()["optimizer"]
+    groups = optimizer.param_groups
+    turned = {id(p) for group in groups if group["orthogonal"] for p in group["params"]}
+    names = {name for name, p in module.named_parameters() if id(p) in turned}
+    assert "diarizer.encoder.layers.0.query.weight" in names
+    assert "diarizer.front_end.layers.0.feed_forward_first.expand.weight" in names
+    outputs = ("diarizer.head.output.weight", "count.weight", "voices.weight")
+    assert not names & set(outputs) and all(name.endswith(".weight") for name in names)
+    assert {p.ndim for p in module.parameters() if id(p) in turned} == {2}
+    assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
+
+
 def test_what_began_before_moves_more_slowly() -> None:
     settings = ["voice_weight=1", "count_weight=1", "optimizer.front_end_share=0.25"]
     config = load_config(TrainingConfig, [TINY], [*settings, "optimizer.learning_rate=0.008"])

@@ -144,6 +144,7 @@ def test_experiment_is_not_overwritten(whole: Run, material: Material) -> None:
             r"voice_weight is above 0, but data\.utterances is null",
         ),
         ({"diarization_weight": 0.0}, r"voice_weight is 0 and diarization_weight is 0, but"),
+        ({"optimizer__algorithm": "sgd"}, r"algorithm is 'sgd', but it may be adamw or muon"),
         ({"optimizer__schedule": "linear"}, r"schedule is 'linear', but .* cosine or inverse_sqrt"),
         ({"optimizer__betas": "[0.9]"}, r"betas is \[0\.9\], but AdamW has 2"),
         ({"optimizer__learning_rate": -1.0}, r"learning_rate is -1, but it is at least 0"),

@@ -35,7 +35,7 @@ offsets of its own block."""
 class FastConformerConfig:
     """Settings of `FastConformer`; the defaults are the published offline model's.
 
-    One is not: ``mel.peak_scaling``, with which a result depends on its neighbours in a batch.
+    One is not: ``mel.peak_scaling``, which a model needs that was trained with it.
     """
 
     mel: LogMelConfig = field(default_factory=LogMelConfig)

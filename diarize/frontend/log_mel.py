@@ -18,7 +18,7 @@ LOG_FLOOR = 2.0**-24
 """Added to every mel energy before the logarithm."""
 
 PEAK_FLOOR = 1e-3
-"""Added to the batch's peak before dividing by it."""
+"""Added to an item's peak before dividing by it."""
 
 DEVIATION_FLOOR = 1e-5
 """Added to every standard deviation before dividing by it."""
@@ -45,13 +45,13 @@ class LogMelConfig:
     normalization: str = "per_feature"
     """``per_feature``: zero mean and unit deviation per item and mel bin; ``none``."""
     peak_scaling: str = "none"
-    """``batch``: divide by the largest sample of the whole batch, as published offline models
-    do, which makes an item depend on its neighbours; ``none``."""
+    """``item``: divide by the item's largest sample, as the published offline models do with a
+    batch of one (in a larger one, by the largest of all items); ``none``."""
 
     def __post_init__(self) -> None:
         check_least(self, num_mels=1, window_samples=1, hop_samples=1, num_fft=1, dither=0)
         check_choice("normalization", self.normalization, ("per_feature", "none"))
-        check_choice("peak_scaling", self.peak_scaling, ("batch", "none"))
+        check_choice("peak_scaling", self.peak_scaling, ("item", "none"))
         if self.sample_rate != SAMPLE_RATE:
             raise ConfigError(
                 f"sample_rate is {self.sample_rate}, but audio of any rate is heard at "
@@ -110,8 +110,9 @@ class LogMel(nn.Module):
         """The waveform scaled, dithered and pre-emphasised, with silence as padding."""
         samples = torch.arange(waveform.shape[1], device=waveform.device)
         valid = samples < num_samples[:, None]
-        if self.config.peak_scaling == "batch" and waveform.numel():
-            peak = torch.where(valid, waveform, 0.0).max()  # signed, as published
+        if self.config.peak_scaling == "item" and waveform.numel():
+            # Signed, as published; silence counts, so that padding changes nothing.
+            peak = torch.where(valid, waveform, 0.0).amax(dim=1, keepdim=True)
             waveform = waveform * (1.0 / (peak + PEAK_FLOOR))
         if self.training and self.config.dither > 0:
             waveform = waveform + self.config.dither * torch.randn_like(waveform)
