@@ -173,10 +173,10 @@ def _unpack(path: Path) -> tuple[bytes, bytes]:
         raise CheckpointError(
             f"{path}: is no whole tar archive ({error}), but a .nemo file is one. Get it anew."
         ) from None
-    for name in (CONFIG, WEIGHTS):
-        if name not in found:
+    for needed in (CONFIG, WEIGHTS):
+        if needed not in found:
             raise CheckpointError(
-                f"{path}: has no {name}, but a .nemo archive has {CONFIG} and {WEIGHTS}. "
+                f"{path}: has no {needed}, but a .nemo archive has {CONFIG} and {WEIGHTS}. "
                 "Get it anew."
             )
     return found[CONFIG], found[WEIGHTS]
