@@ -21,6 +21,7 @@ from torch import Tensor
 from diarize.config import load_config, to_dict
 from diarize.errors import CheckpointError, ConfigError
 from diarize.files import replacing
+from diarize.latency import OFFLINE
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.nemo import read_nemo
 
@@ -164,8 +165,9 @@ def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
     """
     path = _find(name_or_path)
     if path.suffix == ".nemo":
-        diarizer, tensors, card = read_nemo(path)
-        return Checkpoint(path, diarizer, tensors, postprocess={}, inference={}, card=card)
+        archive = read_nemo(path)
+        inference = {} if archive.latency == OFFLINE else {"latency": archive.latency}
+        return Checkpoint(path, archive.diarizer, archive.tensors, {}, inference, archive.card)
     return _read_training(path) if path.suffix == ".ckpt" else _read_native(path)
 
 

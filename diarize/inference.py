@@ -1,11 +1,11 @@
 """Recordings of any length to posteriors, and posteriors to turns.
 
 A session longer than a window is judged in windows that share some of their frames, joined by
-``diarize.stitching``. Audio is read window by window, so memory holds ``batch_size`` windows
-of it, never a whole waveform, and what was judged of the sessions that are not yet whole
-(30 bytes a frame for four slots: 4 MiB for three hours). Windows of several sessions go through
-the network together, short sessions first, so that a batch pads little. Whatever stands beside
-a session in its batch, its result is the same.
+``diarize.stitching``; by a streaming model chunk by chunk, with ``diarize.streaming``. Audio is
+read window by window, so memory holds ``batch_size`` windows of it, never a whole waveform, and
+what was judged of the sessions that are not yet whole (30 bytes a frame for four slots: 4 MiB for
+three hours). Windows of several sessions go through the network together, short sessions first, so
+that a batch pads little. Whatever stands beside a session in its batch, its result is the same.
 
 B batch, T frames, S slots, D embedding width, N samples.
 """
@@ -24,14 +24,19 @@ from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError, DiarizeError
 from diarize.frames import FrameGrid
+from diarize.latency import OFFLINE, parse_latency
 from diarize.manifest import Session
 from diarize.model import Diarizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
 from diarize.stitching import LEAST_SPEECH, SPEECH, Window, listen, plan_windows, stitch
+from diarize.streaming import StreamingDiarizer
 from diarize.turns import Turn
 
 Waveform = NDArray[np.float32]
+
+FED = 60 * SAMPLE_RATE
+"""Samples that a stream is fed at a time."""
 
 
 @dataclass
@@ -50,10 +55,14 @@ class InferenceConfig:
     min_similarity: float = 0.5
     """Cosine from which two voices, seen from the mean voice, are one speaker where the windows
     share no speech. Lower joins strangers, higher takes speakers apart."""
+    latency: str = OFFLINE
+    """``offline``, in windows; or how streaming models are run, as `parse_latency` takes it. Then
+    ``window`` to ``min_similarity`` have no meaning."""
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     """Posteriors to turns."""
 
     def __post_init__(self) -> None:
+        parse_latency(self.latency)
         if not 0 < self.window < np.inf or self.batch_size < 1 or self.max_speakers < 1:
             raise ConfigError(
                 f"window is {self.window:g} s, batch_size {self.batch_size} and max_speakers "
@@ -277,14 +286,48 @@ def _job(
 def _run(
     diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
 ) -> Iterator[Diarization | Failure]:
-    """Judge the windows of all jobs in batches; each job is handed over once it is whole."""
+    """Judge all jobs; each is handed over once it is whole."""
+    judge = _run_offline if config.latency == OFFLINE else _run_streaming
+    yield from judge(diarizer, jobs, config, show)
+
+
+def _run_streaming(
+    diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
+) -> Iterator[Diarization | Failure]:
+    """One job after the other, some of its audio at a time."""
+    total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
+    with tell(total, "seconds of audio", show) as advance:
+        for job in jobs:
+            stream = StreamingDiarizer(diarizer, config.latency)
+            answers = []
+            try:
+                for first in range(0, job.num_samples, FED):
+                    count = min(FED, job.num_samples - first)
+                    answers.append(stream.feed(job.read(first, count)))
+                    advance(count / SAMPLE_RATE)
+            except DiarizeError as error:
+                yield Failure(job.session_id, str(error))
+                continue
+            posterior = np.concatenate([*answers, stream.finish()])
+            if np.isfinite(posterior).all():
+                yield _conclude(job, posterior, diarizer, config)
+            else:
+                frame = int(np.flatnonzero(~np.isfinite(posterior).all(axis=1))[0])
+                time = job.offset + diarizer.grid.time_at(frame)
+                yield _diverged(job, f"the audio at {time:.2f} s")
+
+
+def _run_offline(
+    diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
+) -> Iterator[Diarization | Failure]:
+    """Judge the windows of all jobs in batches."""
     grid = diarizer.grid
     total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
     waiting: list[tuple[_Job, int, Waveform]] = []
     with tell(total, "seconds of audio", show) as advance:
         for job in jobs:
             if not job.spans:
-                yield _conclude(job, diarizer, config)
+                yield _join(job, diarizer, config)
             for start, end in job.spans:
                 if job.failed:
                     break
@@ -319,17 +362,22 @@ def _judge(
             job.failed = True
             job.windows.clear()
             time = job.offset + diarizer.grid.time_at(start)
-            yield Failure(
-                job.session_id,
-                f"{job.session_id}: the window at {time:.2f} s makes the network answer NaN or "
-                f"infinity, its loudest sample being {np.abs(waveform).max():.3g}, but audio lies "
-                "between -1 and 1. Scale it down; if it is no louder, the model is damaged.",
-            )
+            loudest = f", its loudest sample being {np.abs(waveform).max():.3g}"
+            yield _diverged(job, f"the window at {time:.2f} s", loudest)
             continue
         job.windows.append(listen(start, posterior, embedding, _speech(config)))
         advance(job.num_samples / SAMPLE_RATE / len(job.spans))
         if len(job.windows) == len(job.spans):
-            yield _conclude(job, diarizer, config)
+            yield _join(job, diarizer, config)
+
+
+def _diverged(job: _Job, what: str, detail: str = "") -> Failure:
+    """Answers that are no numbers, and what they were given to."""
+    return Failure(
+        job.session_id,
+        f"{job.session_id}: {what} makes the network answer NaN or infinity{detail}, but audio "
+        "lies between -1 and 1. Scale it down; if it is no louder, the model is damaged.",
+    )
 
 
 @torch.inference_mode()
@@ -361,13 +409,20 @@ def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Wavef
     ]
 
 
-def _conclude(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization:
+def _join(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization:
     """Join the windows of a session and cut its turns; less than one step of audio has none."""
     posterior = np.zeros((0, diarizer.num_slots), dtype=np.float32)
     if job.windows:
         settings = (config.max_speakers, config.min_similarity, _speech(config))
         posterior = stitch(job.windows, *settings)
         job.windows.clear()
+    return _conclude(job, posterior, diarizer, config)
+
+
+def _conclude(
+    job: _Job, posterior: Waveform, diarizer: Diarizer, config: InferenceConfig
+) -> Diarization:
+    """Cut the turns of a session."""
     duration = job.num_samples / SAMPLE_RATE
     shift = diarizer.grid.frame_shift
     turns = to_turns(posterior, shift, config.postprocess, job.offset, duration)

@@ -9,6 +9,7 @@ import io
 import pickle
 import tarfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from diarize.errors import CheckpointError
+from diarize.latency import OFFLINE, StreamingConfig, format_latency
 
 CONFIG = "model_config.yaml"
 WEIGHTS = "model_weights.ckpt"
@@ -30,6 +32,24 @@ TARGET = "SortformerEncLabelModel"
 UNUSED = "sortformer_modules.hidden_to_spks."
 """In every archive, without a part in the network."""
 
+
+@dataclass(frozen=True)
+class Archive:
+    """What an archive holds.
+
+    Attributes:
+        diarizer: settings as `DiarizerConfig` takes them.
+        tensors: by their names in `Diarizer.state_dict`; those that it does not know keep theirs.
+        latency: as `parse_latency` takes it.
+        card: facts about its making.
+    """
+
+    diarizer: dict[str, Any]
+    tensors: dict[str, Tensor]
+    latency: str
+    card: dict[str, Any]
+
+
 KNOWN: dict[str, tuple[Any, ...]] = {
     "preprocessor.window": ("hann",),
     "preprocessor.frame_splicing": (1,),
@@ -40,6 +60,13 @@ KNOWN: dict[str, tuple[Any, ...]] = {
     "encoder.untie_biases": (True,),
     "encoder.conv_context_size": (None,),
     "encoder.conv_norm_type": ("batch_norm", "layer_norm"),
+    "sortformer_modules.spkcache_sil_frames_per_spk": (3,),
+    "sortformer_modules.pred_score_threshold": (0.25,),
+    "sortformer_modules.scores_boost_latest": (0.05,),
+    "sortformer_modules.sil_threshold": (0.2,),
+    "sortformer_modules.strong_boost_rate": (0.75,),
+    "sortformer_modules.weak_boost_rate": (1.5,),
+    "sortformer_modules.min_pos_scores_rate": (0.5,),
     "transformer_encoder.hidden_act": ("relu", "gelu"),
     "transformer_encoder.pre_ln": (False,),
 }
@@ -102,15 +129,11 @@ NAMES = {
 ``layers.`` the number of the layer comes first."""
 
 
-def read_nemo(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+def read_nemo(path: Path) -> Archive:
     """What an archive holds.
 
     Args:
         path: of a ``.nemo`` file.
-
-    Returns:
-        Settings as `DiarizerConfig` takes them, tensors by their names in `Diarizer.state_dict`
-        (those that it does not know keep theirs), and facts for the card.
 
     Raises:
         CheckpointError: if it is damaged, unsafe, or no Sortformer that can be built here.
@@ -128,18 +151,17 @@ def read_nemo(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, 
             f"{path}: holds a {found}, but only Sortformers ({TARGET}) are diarizers. "
             "Give another archive."
         )
+    streaming = bool(settings.get("streaming_mode", False))
     try:
         diarizer = _diarizer(path, settings)
+        latency = format_latency(_latency(settings["sortformer_modules"])) if streaming else OFFLINE
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: its {CONFIG} cannot be understood ({type(error).__name__}: {error}). "
             "Is it a Sortformer's?"
         ) from None
-    card = {
-        "source": f"NeMo {settings.get('nemo_version', 'of unknown version')}",
-        "streaming": bool(settings.get("streaming_mode", False)),
-    }
-    return diarizer, _tensors(path, weights), card
+    version = settings.get("nemo_version", "of unknown version")
+    return Archive(diarizer, _tensors(path, weights), latency, {"source": f"NeMo {version}"})
 
 
 def _unpack(path: Path) -> tuple[bytes, bytes]:
@@ -237,6 +259,21 @@ def _diarizer(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
         "num_slots": modules.get("num_spks", 4),
         "head_dropout": modules.get("dropout_rate", 0.5),
     }
+
+
+def _latency(modules: dict[str, Any]) -> StreamingConfig:
+    """How far the published model sees and what it keeps, unless it is told otherwise."""
+    theirs = {
+        "chunk": "chunk_len",
+        "left": "chunk_left_context",
+        "right": "chunk_right_context",
+        "fifo": "fifo_len",
+        "cache": "spkcache_len",
+        "update": "spkcache_update_period",
+    }
+    return StreamingConfig(
+        **{ours: modules[name] for ours, name in theirs.items() if name in modules}
+    )
 
 
 def _context(path: Path, sizes: Any) -> int | None:

@@ -48,6 +48,11 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--picture", metavar="DIR", type=Path, help="also draw SESSION.png")
     parser.add_argument("--channel", metavar="N", type=int, help="from 0; default: the mean of all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--latency", metavar="NAME",
+        help="of streaming models: 30.4s, 10s, 1.04s, 0.32s, or frames such as "
+        "chunk=6,left=1,right=7,fifo=188,cache=188,update=144; or offline, in windows",
+    )  # fmt: skip
     parser.add_argument("--window", metavar="S", type=float, help="seconds judged at once")
     parser.add_argument("--overlap", metavar="S", type=float, help="seconds that windows share")
     parser.add_argument("--batch-size", metavar="N", type=int, help="windows judged together")
@@ -198,14 +203,18 @@ def _sessions(args: argparse.Namespace) -> "list[Session]":
 def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig":
     """What the model recommends, and over it what was asked for."""
     from diarize.inference import InferenceConfig
+    from diarize.latency import OFFLINE
     from diarize.postprocess import PostprocessConfig, load_postprocess
 
     config = InferenceConfig.of(diarizer)
     postprocess = load_postprocess(args.postprocess) if args.postprocess else config.postprocess
     asked = {field.name: getattr(args, field.name, None) for field in fields(PostprocessConfig)}
     postprocess = replace(postprocess, **_given(asked))
-    asked = {name: getattr(args, name) for name in ("window", "overlap", "batch_size")}
-    return replace(config, postprocess=postprocess, **_given(asked))
+    asked = {name: getattr(args, name) for name in ("latency", "window", "overlap", "batch_size")}
+    config = replace(config, postprocess=postprocess, **_given(asked))
+    if config.latency != OFFLINE and not (args.window is args.overlap is None):
+        args.refuse(f"--window and --overlap are for --latency {OFFLINE}; it is {config.latency}")
+    return config
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

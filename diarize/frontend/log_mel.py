@@ -120,13 +120,23 @@ class LogMel(nn.Module):
         return torch.where(valid, waveform - self.config.pre_emphasis * previous, 0.0)
 
     def _log_energies(self, waveform: Tensor) -> Tensor:
+        num_frames = waveform.shape[1] // self.config.hop_samples
+        half = self.config.num_fft // 2
+        return self.energies(functional.pad(waveform, (half, half)), num_frames)
+
+    def energies(self, emphasised: Tensor, num_frames: int) -> Tensor:
+        """Log-mel energies of the first frames, (B, num_frames, M), not normalised.
+
+        Args:
+            emphasised: (B, N), pre-emphasised, from half a Fourier transform before the middle of
+                the first frame, which stands on the first sample of its hop.
+            num_frames: how many.
+        """
         config = self.config
-        num_frames = waveform.shape[1] // config.hop_samples
-        half = config.num_fft // 2
         if num_frames == 0:
-            return waveform.new_zeros(waveform.shape[0], 0, config.num_mels)
+            return emphasised.new_zeros(emphasised.shape[0], 0, config.num_mels)
         spectrum = torch.stft(
-            functional.pad(waveform, (half, half)),
+            emphasised,
             n_fft=config.num_fft,
             hop_length=config.hop_samples,
             win_length=config.window_samples,

@@ -1,0 +1,127 @@
+"""What a streaming model remembers: the arrival-order speaker cache, and a queue of recent frames.
+
+Medennikov et al., "Streaming Sortformer", arXiv:2507.18446; the rules are the synchronous ones of
+the reference implementation. A cache holds the frames that best tell each speaker, grouped by
+speaker in order of arrival, so that the network finds the same order again in every step.
+
+n frames, D embedding width, S slots.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from diarize.latency import StreamingConfig
+
+
+class SpeakerCache:
+    """Frames that the network hears before each chunk.
+
+    Attributes:
+        cache: (n, D) embeddings by speaker; by time until it is full for the first time.
+        cache_posterior: (n, S), None until then.
+        fifo: (n, D), the recent ones by time.
+        mean_silence: (D,).
+        num_silence: frames in that mean.
+    """
+
+    def __init__(self, config: StreamingConfig, width: int, num_slots: int) -> None:
+        config.check_slots(num_slots)
+        self.config = config
+        self.cache = torch.zeros(0, width)
+        self.cache_posterior: Tensor | None = None
+        self.fifo = torch.zeros(0, width)
+        self.mean_silence = torch.zeros(width)
+        self.num_silence = 0
+
+    def __len__(self) -> int:
+        return len(self.cache) + len(self.fifo)
+
+    def remember(self, known: Tensor, chunk: Tensor, posterior: Tensor) -> None:
+        """Take in what a step has answered.
+
+        Args:
+            known: (len(self), S), posteriors of the remembered frames as this step sees them.
+            chunk: (n, D), embeddings of the new frames, without context.
+            posterior: (n, S), theirs.
+        """
+        config, length = self.config, len(self.cache)
+        fifo = torch.cat([self.fifo, chunk])
+        fifo_posterior = torch.cat([known[length:], posterior])
+        if len(fifo) <= config.fifo:
+            self.fifo = fifo
+            return
+        leaving = min(max(config.update, len(fifo) - config.fifo), len(fifo))
+        self.fifo = fifo[leaving:]
+        left, left_posterior = fifo[:leaving], fifo_posterior[:leaving]
+        self._hear_silence(left, left_posterior)
+        self.cache = torch.cat([self.cache, left])
+        if self.cache_posterior is not None:
+            self.cache_posterior = torch.cat([self.cache_posterior, left_posterior])
+        if len(self.cache) > config.cache:
+            if self.cache_posterior is None:
+                self.cache_posterior = torch.cat([known[:length], left_posterior])
+            self.cache, self.cache_posterior = compress(
+                self.cache, self.cache_posterior, self.mean_silence, config
+            )
+
+    def _hear_silence(self, embedding: Tensor, posterior: Tensor) -> None:
+        silent = embedding[posterior.sum(dim=1) < self.config.silence_threshold]
+        if len(silent):
+            total = self.num_silence + len(silent)
+            self.mean_silence = (self.mean_silence * self.num_silence + silent.sum(dim=0)) / total
+            self.num_silence = total
+
+
+def compress(
+    embedding: Tensor, posterior: Tensor, mean_silence: Tensor, config: StreamingConfig
+) -> tuple[Tensor, Tensor]:
+    """The ``config.cache`` rows that best tell the speakers, grouped by speaker, by time within.
+
+    A frame may be kept once for each speaker; behind each speaker stand rows of mean silence,
+    and where too few frames tell anything, more of them.
+
+    Args:
+        embedding: (n, D), n > ``config.cache``.
+        posterior: (n, S).
+        mean_silence: (D,).
+        config: lengths and rates.
+
+    Returns:
+        Embeddings (cache, D) and posteriors (cache, S), 0 in rows of silence.
+    """
+    num_frames, num_slots = posterior.shape
+    rows = config.cache // num_slots - config.silence
+    scores = frame_scores(posterior, config.threshold)
+    scores = scores.masked_fill(posterior <= 0.5, -math.inf)
+    positive = scores > 0
+    enough = positive.sum(dim=0) >= int(config.positive_rate * rows)
+    scores = scores.masked_fill(~positive & enough, -math.inf)
+    scores[config.cache :] += config.latest_boost
+    for rate, boost in ((config.strong_rate, 2 * math.log(2)), (config.weak_rate, math.log(2))):
+        best = scores.topk(min(int(rate * rows), num_frames), dim=0).indices
+        scores = scores.scatter_add(0, best, torch.full(best.shape, boost, dtype=scores.dtype))
+    silence = scores.new_full((config.silence, num_slots), math.inf)
+    by_speaker = torch.cat([scores, silence]).T.flatten()
+    values, places = by_speaker.topk(config.cache)
+    after_all = len(by_speaker)
+    places = torch.where(values == -math.inf, after_all, places).sort().values
+    frames = places % (num_frames + config.silence)
+    told = (places < after_all) & (frames < num_frames)
+    frames = torch.where(told, frames, 0)
+    told = told[:, None]
+    return (
+        torch.where(told, embedding[frames], mean_silence),
+        torch.where(told, posterior[frames], 0.0),
+    )
+
+
+def frame_scores(posterior: Tensor, threshold: float) -> Tensor:
+    """How well a frame tells each speaker, (n, S): above 0 where he alone is likely to talk.
+
+    The log odds that he talks and the others do not (arXiv:2507.18446, eq. 1).
+    """
+    speech = posterior.clamp(min=threshold).log()
+    silence = (1 - posterior).clamp(min=threshold).log()
+    return speech - silence + silence.sum(dim=1, keepdim=True) - math.log(0.5)

@@ -1,0 +1,163 @@
+"""Streams: what is answered depends neither on how samples are fed nor on what came before."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from diarize.checkpoint import save_checkpoint
+from diarize.cli import main
+from diarize.config import load_config
+from diarize.errors import AudioError, ConfigError
+from diarize.formats.rttm import read_rttm
+from diarize.inference import InferenceConfig, diarize_waveform
+from diarize.model import Diarizer
+from diarize.module import TrainingConfig
+from diarize.streaming import StreamingDiarizer, _FeatureStream
+
+TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
+SHORT = "chunk=4,left=1,right=2,fifo=6,cache=20,update=5"
+
+
+@pytest.fixture(scope="module")
+def diarizer() -> Diarizer:
+    """A streaming model of random weights whose posteriors spread."""
+    torch.manual_seed(3)
+    config = load_config(
+        TrainingConfig, [TINY], ["diarizer.front_end.mel.normalization=none"]
+    ).diarizer
+    diarizer = Diarizer(config).eval()
+    with torch.no_grad():
+        diarizer.head.output.weight.mul_(20)
+    return diarizer
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    loudness = np.repeat(rng.uniform(0, 0.3, round(seconds * 4) + 1), 4000)
+    samples = rng.normal(0, 1, round(seconds * 16000)) * loudness[: round(seconds * 16000)]
+    return samples.astype(np.float32)
+
+
+def streamed(diarizer: Diarizer, latency: str, fed: list[np.ndarray]) -> np.ndarray:
+    stream = StreamingDiarizer(diarizer, latency)
+    return np.concatenate([*(stream.feed(piece) for piece in fed), stream.finish()])
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 159, 160, 415, 416, 800, 16000, 33333])
+def test_features_are_those_of_the_whole_recording(diarizer: Diarizer, num_samples: int) -> None:
+    samples = torch.from_numpy(noise(3.0)[:num_samples])
+    mel = diarizer.front_end.mel
+    with torch.no_grad():
+        whole, _ = mel(samples[None], torch.tensor([num_samples]))
+    for size in (97, 160, 5000):
+        stream = _FeatureStream(mel)
+        parts = [stream.push(part) for part in samples.split(size)]
+        found = torch.cat([*parts, stream.finish()])
+        torch.testing.assert_close(found, whole[0], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("latency", [SHORT, "1.04s"])
+def test_pieces_of_any_size_give_the_same(diarizer: Diarizer, latency: str) -> None:
+    samples = noise(9.0)
+    whole = streamed(diarizer, latency, [samples])
+    assert whole.shape == (-(-len(samples) // 1280), 4) and whole.std() > 0.05
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        parts = np.split(samples, np.sort(rng.integers(0, len(samples), 20)))
+        np.testing.assert_allclose(streamed(diarizer, latency, parts), whole, atol=1e-6)
+
+
+def test_answers_come_after_the_stated_wait(diarizer: Diarizer) -> None:
+    stream = StreamingDiarizer(diarizer, SHORT)
+    assert stream.wait == pytest.approx(6 * 0.08)
+    samples, answered = noise(4.0), 0
+    for second, piece in enumerate(np.split(samples, 16)):
+        answered += len(stream.feed(piece))
+        # What is a wait old has been answered, but for half a Fourier transform.
+        assert answered * 0.08 >= (second + 1) * 0.25 - stream.wait - 0.016 - 1e-9
+        assert answered * 0.08 <= (second + 1) * 0.25
+    assert answered + len(stream.finish()) == 50
+    assert len(stream.finish()) == 0
+
+
+def test_what_is_answered_stands(diarizer: Diarizer) -> None:
+    samples, other = noise(8.0), noise(8.0, seed=1)
+    stream = StreamingDiarizer(diarizer, SHORT)
+    before = stream.feed(samples[:64000])
+    changed = np.concatenate([samples[:64000], other[64000:]])
+    np.testing.assert_array_equal(streamed(diarizer, SHORT, [changed])[: len(before)], before)
+
+
+@pytest.mark.parametrize("num_samples", [0, 100, 800, 1280, 2000])
+def test_the_shortest_streams(diarizer: Diarizer, num_samples: int) -> None:
+    posterior = streamed(diarizer, "1.04s", [noise(1.0)[:num_samples]])
+    assert posterior.shape == (-(-(num_samples // 160) // 8), 4)
+    assert np.isfinite(posterior).all()
+
+
+def test_silence_clipping_and_an_offset_are_answered(diarizer: Diarizer) -> None:
+    for samples in (np.zeros(80000), noise(5.0) * 50, noise(5.0) + 0.7):
+        posterior = streamed(diarizer, SHORT, [samples.clip(-1, 1).astype(np.float32)])
+        assert posterior.shape == (63, 4) and np.isfinite(posterior).all()
+
+
+def test_a_long_stream_holds_no_more_than_a_short_one(diarizer: Diarizer) -> None:
+    stream = StreamingDiarizer(diarizer, SHORT)
+    held = []
+    for second in range(60):
+        stream.feed(noise(1.0, seed=second))
+        mel, memory = stream._mel, stream._memory
+        held.append(len(mel._emphasised) + len(stream._features) + len(memory))
+    assert max(held[30:]) <= max(held[:30])
+    assert len(stream._memory.cache) == 20 and len(stream._memory.fifo) <= 6
+
+
+def test_sessions_are_streamed_as_they_come(diarizer: Diarizer) -> None:
+    samples = noise(7.0)
+    config = InferenceConfig(latency=SHORT)
+    result = diarize_waveform(diarizer, samples, config=config)
+    np.testing.assert_allclose(result.posterior, streamed(diarizer, SHORT, [samples]), atol=1e-6)
+
+
+def test_infer_streams_at_the_latency_asked_for(
+    diarizer: Diarizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_checkpoint(diarizer, tmp_path / "model")
+    audio = tmp_path / "talk.wav"
+    soundfile.write(audio, noise(6.0), 16000, subtype="FLOAT")
+    command = ["infer", str(audio), "--model", str(model), "--posteriors", str(tmp_path)]
+    assert main([*command, "--latency", SHORT, "--output", str(tmp_path)]) == 0
+    assert read_rttm(tmp_path / "talk.rttm").keys() <= {"talk"}
+    with np.load(tmp_path / "talk.npz") as stored:
+        found = stored["posterior"]
+    assert found.shape == (75, 4)
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    with np.load(tmp_path / "talk.npz") as stored:
+        assert np.abs(stored["posterior"] - found).max() > 0.01  # offline, all at once
+    with pytest.raises(SystemExit):
+        main([*command, "--latency", SHORT, "--window", "3"])
+    assert "--window and --overlap are for --latency offline" in capsys.readouterr().err
+
+
+def test_models_that_need_the_whole_recording_do_not_stream() -> None:
+    offline = Diarizer(load_config(TrainingConfig, [TINY]).diarizer)
+    message = r"mel\.normalization per_feature and peak_scaling none, but a stream needs none"
+    with pytest.raises(ConfigError, match=message):
+        StreamingDiarizer(offline)
+
+
+def test_what_cannot_be_streamed(diarizer: Diarizer) -> None:
+    with pytest.raises(ConfigError, match="latency is offline, but a stream has no end"):
+        StreamingDiarizer(diarizer, "offline")
+    with pytest.raises(ConfigError, match=r"cache is 15, but 4 speakers with 3 rows .* need 16"):
+        StreamingDiarizer(diarizer, "cache=15")
+    stream = StreamingDiarizer(diarizer)
+    for samples in (np.zeros((2, 100)), np.array([0.0, np.nan])):
+        with pytest.raises(AudioError, match=r"samples have shape \(2"):
+            stream.feed(samples)
+    stream.finish()
+    with pytest.raises(AudioError, match="has ended, but samples come"):
+        stream.feed(np.zeros(5))
