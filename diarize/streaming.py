@@ -91,6 +91,48 @@ class StreamingDiarizer:
             self._ended = True
         return self._answer()
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that the rest of the stream depends on, as tensors on the CPU, model aside."""
+        memory, mel = self._memory, self._mel
+        state = {
+            "cache": memory.cache,
+            "fifo": memory.fifo,
+            "mean_silence": memory.mean_silence,
+            "emphasised": mel.emphasised,
+            "last_sample": mel.last_sample,
+            "features": self._features,
+        }
+        if memory.cache_posterior is not None:
+            state["cache_posterior"] = memory.cache_posterior
+        counts = [memory.num_silence, mel.num_samples, mel.num_frames]
+        counts += [self._first, self._answered, int(self._ended)]
+        return {name: tensor.clone() for name, tensor in state.items()} | {
+            "counts": torch.tensor(counts)
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where another stream of the same model and latency stood.
+
+        Raises:
+            ConfigError: if it was another model's.
+        """
+        memory, mel = self._memory, self._mel
+        width = state["cache"].shape[1], state["features"].shape[1]
+        own = memory.cache.shape[1], self._features.shape[1]
+        if width != own:
+            raise ConfigError(
+                f"the state has embeddings and features of widths {width}, but the model's are "
+                f"{own}. Restore it with the model that it was saved from."
+            )
+        memory.cache, memory.fifo = state["cache"], state["fifo"]
+        memory.cache_posterior = state.get("cache_posterior")
+        memory.mean_silence = state["mean_silence"]
+        mel.emphasised, mel.last_sample = state["emphasised"], state["last_sample"]
+        self._features = state["features"]
+        memory.num_silence, mel.num_samples, mel.num_frames, *own_counts = state["counts"].tolist()
+        self._first, self._answered, ended = own_counts
+        self._ended = bool(ended)
+
     def _keep(self, features: Tensor) -> None:
         self._features = torch.cat([self._features, features])
 
@@ -142,34 +184,41 @@ class StreamingDiarizer:
 
 
 class _FeatureStream:
-    """Log-mel energies of samples as they come: those of the whole recording."""
+    """Log-mel energies of samples as they come: those of the whole recording.
+
+    Attributes:
+        emphasised: (sample,), pre-emphasised samples that frames to come will hear.
+        last_sample: (1,), the last one as it came.
+        num_samples: samples so far.
+        num_frames: frames handed out so far.
+    """
 
     def __init__(self, mel: LogMel) -> None:
         self._mel = mel
         # What a frame hears begins half a Fourier transform before its first sample.
-        self._emphasised = torch.zeros(mel.config.num_fft // 2)
-        self._last = torch.zeros(1)
-        self._num_samples = 0
-        self._num_frames = 0
+        self.emphasised = torch.zeros(mel.config.num_fft // 2)
+        self.last_sample = torch.zeros(1)
+        self.num_samples = 0
+        self.num_frames = 0
 
     def push(self, samples: Tensor) -> Tensor:
         """The frames that these samples complete, (F, M)."""
         if not len(samples):
             return torch.zeros(0, self._mel.config.num_mels)
-        previous = torch.cat([self._last, samples[:-1]])
+        previous = torch.cat([self.last_sample, samples[:-1]])
         emphasised = samples - self._mel.config.pre_emphasis * previous
-        self._emphasised = torch.cat([self._emphasised, emphasised])
-        self._last = samples[-1:].clone()
-        self._num_samples += len(samples)
+        self.emphasised = torch.cat([self.emphasised, emphasised])
+        self.last_sample = samples[-1:].clone()
+        self.num_samples += len(samples)
         half, hop = self._mel.config.num_fft // 2, self._mel.config.hop_samples
-        complete = max((self._num_samples - half) // hop + 1, 0)
-        return self._take(min(complete, self._num_samples // hop) - self._num_frames)
+        complete = max((self.num_samples - half) // hop + 1, 0)
+        return self._take(min(complete, self.num_samples // hop) - self.num_frames)
 
     def finish(self) -> Tensor:
         """The frames that hear silence after the last sample, (F, M)."""
         half = self._mel.config.num_fft // 2
-        self._emphasised = torch.cat([self._emphasised, torch.zeros(half)])
-        return self._take(self._num_samples // self._mel.config.hop_samples - self._num_frames)
+        self.emphasised = torch.cat([self.emphasised, torch.zeros(half)])
+        return self._take(self.num_samples // self._mel.config.hop_samples - self.num_frames)
 
     @torch.inference_mode()
     def _take(self, num_frames: int) -> Tensor:
@@ -179,8 +228,8 @@ class _FeatureStream:
             return torch.zeros(0, config.num_mels)
         device = self._mel.window.device
         length = (num_frames - 1) * config.hop_samples + config.num_fft
-        heard = self._emphasised[None, :length].to(device)
+        heard = self.emphasised[None, :length].to(device)
         energies = self._mel.energies(heard, num_frames)[0].cpu()
-        self._emphasised = self._emphasised[num_frames * config.hop_samples :].clone()
-        self._num_frames += num_frames
+        self.emphasised = self.emphasised[num_frames * config.hop_samples :].clone()
+        self.num_frames += num_frames
         return energies

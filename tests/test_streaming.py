@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import soundfile
 import torch
 
@@ -110,9 +111,33 @@ def test_a_long_stream_holds_no_more_than_a_short_one(diarizer: Diarizer) -> Non
     for second in range(60):
         stream.feed(noise(1.0, seed=second))
         mel, memory = stream._mel, stream._memory
-        held.append(len(mel._emphasised) + len(stream._features) + len(memory))
+        held.append(len(mel.emphasised) + len(stream._features) + len(memory))
     assert max(held[30:]) <= max(held[:30])
     assert len(stream._memory.cache) == 20 and len(stream._memory.fifo) <= 6
+
+
+@pytest.mark.parametrize("place", [0, 700, 33_000, 90_001])
+def test_a_stream_goes_on_from_its_state(diarizer: Diarizer, tmp_path: Path, place: int) -> None:
+    samples = noise(8.0)
+    whole = StreamingDiarizer(diarizer, SHORT)
+    before = whole.feed(samples[:place])
+    safetensors.torch.save_file(whole.state_dict(), tmp_path / "state")
+    after = np.concatenate([whole.feed(samples[place:]), whole.finish()])
+    other = StreamingDiarizer(diarizer, SHORT)
+    other.load_state_dict(safetensors.torch.load_file(tmp_path / "state"))
+    again = np.concatenate([other.feed(samples[place:]), other.finish()])
+    np.testing.assert_array_equal(again, after)
+    assert len(before) + len(after) == 100
+    ended = StreamingDiarizer(diarizer, SHORT)
+    ended.load_state_dict(whole.state_dict())
+    with pytest.raises(AudioError, match="has ended"):
+        ended.feed(samples)
+
+
+def test_a_state_of_another_model_is_refused(diarizer: Diarizer) -> None:
+    state = StreamingDiarizer(diarizer).state_dict() | {"cache": torch.zeros(0, 7)}
+    with pytest.raises(ConfigError, match=r"widths \(7, 80\), but the model's are \(\d+, 80\)"):
+        StreamingDiarizer(diarizer).load_state_dict(state)
 
 
 def test_sessions_are_streamed_as_they_come(diarizer: Diarizer) -> None:
