@@ -51,13 +51,15 @@ class InferenceConfig:
     batch_size: int = 4
     """Windows judged together; more costs memory, and pays on accelerators."""
     max_speakers: int = 20
-    """Most speakers of a session longer than a window; the likest beyond it are joined."""
+    """Most speakers of a session. Where windows are joined, the likest beyond it are joined as
+    well; of the columns that there still are, those with the least speech (the smallest sums of
+    posteriors) are silenced."""
     min_similarity: float = 0.5
     """Cosine from which two voices, seen from the mean voice, are one speaker where the windows
     share no speech. Lower joins strangers, higher takes speakers apart."""
     latency: str = OFFLINE
     """``offline``, in windows; or how streaming models are run, as `parse_latency` takes it. Then
-    ``window`` to ``min_similarity`` have no meaning."""
+    ``window`` to ``batch_size`` and ``min_similarity`` have no meaning."""
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     """Posteriors to turns."""
 
@@ -423,10 +425,20 @@ def _conclude(
     job: _Job, posterior: Waveform, diarizer: Diarizer, config: InferenceConfig
 ) -> Diarization:
     """Cut the turns of a session."""
+    posterior = _quietened(posterior, config.max_speakers)
     duration = job.num_samples / SAMPLE_RATE
     shift = diarizer.grid.frame_shift
     turns = to_turns(posterior, shift, config.postprocess, job.offset, duration)
     return Diarization(job.session_id, posterior, shift, turns, job.offset, duration)
+
+
+def _quietened(posterior: Waveform, max_speakers: int) -> Waveform:
+    """(frame, slot) with the columns of least speech at 0, of those beyond so many."""
+    least = np.argsort(-posterior.sum(axis=0), kind="stable")[max_speakers:]
+    if len(least):
+        posterior = posterior.copy()
+        posterior[:, least] = 0.0
+    return posterior
 
 
 def _speech(config: InferenceConfig) -> float:

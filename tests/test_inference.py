@@ -361,6 +361,18 @@ def test_settings_that_make_no_sense_are_refused():
         InferenceConfig(overlap=np.nan)
 
 
+def test_beyond_max_speakers_those_of_least_speech_are_silent(tiny: Diarizer, a_session):
+    waveform, _ = a_session(3, 6.0)
+    free = diarize_waveform(tiny, waveform, config=InferenceConfig())
+    order = np.argsort(-free.posterior.sum(axis=0))
+    for most in (1, 2):
+        found = diarize_waveform(tiny, waveform, config=InferenceConfig(max_speakers=most))
+        kept, silent = order[:most], order[most:]
+        np.testing.assert_array_equal(found.posterior[:, kept], free.posterior[:, kept])
+        assert not found.posterior[:, silent].any()
+        assert len({turn.speaker for turn in found.turns}) <= most
+
+
 def test_postprocessing_is_applied():
     config = replace(SHORT_WINDOWS, postprocess=replace(SHORT_WINDOWS.postprocess, pad_offset=0.2))
     turns = diarize_waveform(ToneDiarizer(), played(LONG), config=config).turns

@@ -56,6 +56,9 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--window", metavar="S", type=float, help="seconds judged at once")
     parser.add_argument("--overlap", metavar="S", type=float, help="seconds that windows share")
     parser.add_argument("--batch-size", metavar="N", type=int, help="windows judged together")
+    parser.add_argument(
+        "--max-speakers", metavar="N", type=int, help="who says least beyond so many is left out"
+    )
     _add_postprocess(parser)
     parser.set_defaults(run=run_infer, refuse=parser.error)
     return parser
@@ -210,7 +213,10 @@ def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig"
     postprocess = load_postprocess(args.postprocess) if args.postprocess else config.postprocess
     asked = {field.name: getattr(args, field.name, None) for field in fields(PostprocessConfig)}
     postprocess = replace(postprocess, **_given(asked))
-    asked = {name: getattr(args, name) for name in ("latency", "window", "overlap", "batch_size")}
+    asked = {
+        name: getattr(args, name)
+        for name in ("latency", "window", "overlap", "batch_size", "max_speakers")
+    }
     config = replace(config, postprocess=postprocess, **_given(asked))
     if config.latency != OFFLINE and not (args.window is args.overlap is None):
         args.refuse(f"--window and --overlap are for --latency {OFFLINE}; it is {config.latency}")
