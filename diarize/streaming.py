@@ -91,6 +91,11 @@ class StreamingDiarizer:
             self._ended = True
         return self._answer()
 
+    @property
+    def duration(self) -> float:
+        """Seconds fed so far."""
+        return self._mel.num_samples / self._diarizer.grid.sample_rate
+
     def state_dict(self) -> dict[str, Tensor]:
         """All that the rest of the stream depends on, as tensors on the CPU, model aside."""
         memory, mel = self._memory, self._mel

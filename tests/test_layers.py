@@ -22,7 +22,7 @@ LEVEL_3 = LEVEL_2 | {"safetensors"}
 ROWS = [
     (0, "errors files frames memory turns", LEVEL_0),
     (1, "activity audio config formats picture postprocess progress score", LEVEL_1),
-    (1, "experiment latency manifest stitching", LEVEL_1),
+    (1, "experiment latency liveturns manifest stitching", LEVEL_1),
     (2, "augment cache corpus encoder frontend.log_mel losses muon voices", LEVEL_2),
     (2, "frontend simulate", LEVEL_2),
     (3, "data model nemo", LEVEL_3),

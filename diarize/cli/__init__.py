@@ -18,6 +18,7 @@ from diarize.cli.infer import add_infer
 from diarize.cli.manifest import add_manifest
 from diarize.cli.score import add_score
 from diarize.cli.simulate import add_simulate
+from diarize.cli.stream import add_stream
 from diarize.cli.train import add_train
 from diarize.errors import DiarizeError
 from diarize.files import in_words
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diarize", description="Who spoke when.")
     parser.add_argument("--version", action="version", version=f"diarize {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for add in (add_manifest, add_check, add_simulate, add_train, add_infer, add_score):
+    for add in (add_manifest, add_check, add_simulate, add_train, add_infer, add_stream, add_score):
         add(verbs).add_argument(
             "--debug", action="store_true", help="show where in the code an error arose"
         )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diarize.inference import Diarization, Failure, InferenceConfig
     from diarize.manifest import Session
     from diarize.model import Diarizer
+    from diarize.postprocess import PostprocessConfig
 
 FORMATS = ("rttm", "json")
 
@@ -59,12 +60,13 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-speakers", metavar="N", type=int, help="who says least beyond so many is left out"
     )
-    _add_postprocess(parser)
+    add_postprocess(parser)
     parser.set_defaults(run=run_infer, refuse=parser.error)
     return parser
 
 
-def _add_postprocess(parser: argparse.ArgumentParser) -> None:
+def add_postprocess(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags that `asked_postprocess` reads."""
     group = parser.add_argument_group(
         "posteriors to turns", "default: what the model recommends; single flags win over a file"
     )
@@ -207,12 +209,9 @@ def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig"
     """What the model recommends, and over it what was asked for."""
     from diarize.inference import InferenceConfig
     from diarize.latency import OFFLINE
-    from diarize.postprocess import PostprocessConfig, load_postprocess
 
     config = InferenceConfig.of(diarizer)
-    postprocess = load_postprocess(args.postprocess) if args.postprocess else config.postprocess
-    asked = {field.name: getattr(args, field.name, None) for field in fields(PostprocessConfig)}
-    postprocess = replace(postprocess, **_given(asked))
+    postprocess = asked_postprocess(args, config.postprocess)
     asked = {
         name: getattr(args, name)
         for name in ("latency", "window", "overlap", "batch_size", "max_speakers")
@@ -221,6 +220,17 @@ def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig"
     if config.latency != OFFLINE and not (args.window is args.overlap is None):
         args.refuse(f"--window and --overlap are for --latency {OFFLINE}; it is {config.latency}")
     return config
+
+
+def asked_postprocess(
+    args: argparse.Namespace, recommended: "PostprocessConfig"
+) -> "PostprocessConfig":
+    """A preset or a file over what is recommended, and single flags over that."""
+    from diarize.postprocess import PostprocessConfig, load_postprocess
+
+    config = load_postprocess(args.postprocess) if args.postprocess else recommended
+    asked = {field.name: getattr(args, field.name, None) for field in fields(PostprocessConfig)}
+    return replace(config, **_given(asked))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

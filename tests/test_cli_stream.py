@@ -1,0 +1,89 @@
+"""``diarize stream``: each turn once, the same as ``infer`` finds in the whole."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import diarize.cli.stream
+from diarize.checkpoint import save_checkpoint
+from diarize.cli import main
+from diarize.config import load_config
+from diarize.model import Diarizer
+from diarize.module import TrainingConfig
+
+TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
+LATENCY = ["--latency", "chunk=4,left=1,right=2,fifo=6,cache=20,update=5"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A streaming model of random weights, that changes its mind."""
+    torch.manual_seed(3)
+    normalization = "diarizer.front_end.mel.normalization=none"
+    diarizer = Diarizer(load_config(TrainingConfig, [TINY], [normalization]).diarizer)
+    with torch.no_grad():
+        diarizer.head.output.weight.mul_(20)
+    return save_checkpoint(diarizer, tmp_path / "model")
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    """Nine seconds of noise, now loud, now soft, as whole numbers of 16 bits."""
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 1, 144_000) * np.repeat(rng.uniform(0, 0.2, 36), 4000)
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, samples.clip(-1, 1), 16000, subtype="PCM_16")
+    return path
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_a_stream_tells_the_turns_that_infer_finds(
+    model: Path, audio: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    assert main(["infer", str(audio), "--model", str(model), *LATENCY]) == 0
+    expected = capsys.readouterr().out
+    assert expected.count("SPEAKER talk 1 ") > 2
+    output = tmp_path / "live.rttm"
+    command = ["stream", str(audio), "--model", str(model), *LATENCY, "--output", str(output)]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert sorted(told.out.splitlines()) == sorted(expected.splitlines())
+    assert output.read_text() == expected
+    assert "waits up to 0.48 s" in told.err
+
+    feed(monkeypatch, soundfile.read(audio, dtype="int16")[0].tobytes())
+    assert main(["stream", "-", "--model", str(model), *LATENCY, "--session-id", "talk"]) == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(expected.splitlines())
+
+
+def test_a_stream_that_is_too_slow_says_so_once(
+    model: Path, audio: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(diarize.cli.stream.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(diarize.cli.stream, "SLOW", 2.0)
+    assert main(["stream", str(audio), "--model", str(model), *LATENCY]) == 0
+    assert capsys.readouterr().err.count("slower than real time") == 1
+
+
+def test_what_cannot_be_streamed(
+    model: Path, audio: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed(monkeypatch, b"abc")
+    assert main(["stream", "-", "--model", str(model), *LATENCY]) == 1
+    assert "-: ends within a sample" in capsys.readouterr().err
+    assert main(["stream", str(audio), "--model", "default", *LATENCY]) == 1
+    assert "a stream needs none of either" in capsys.readouterr().err
+    assert main(["stream", str(audio), "--model", str(model)]) == 1
+    assert "latency is offline, but a stream has no end to wait for" in capsys.readouterr().err
+    assert main(["stream", str(audio), "--model", str(model), "--session-id", "a b"]) == 1
+    assert "Use --session-id" in capsys.readouterr().err
