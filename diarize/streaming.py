@@ -15,7 +15,7 @@ from torch import Tensor
 from diarize.cache import SpeakerCache
 from diarize.errors import AudioError, ConfigError
 from diarize.frontend.log_mel import LogMel
-from diarize.latency import OFFLINE, parse_latency
+from diarize.latency import KEYS, OFFLINE, parse_latency
 from diarize.model import Diarizer
 
 Waveform = NDArray[np.float32]
@@ -30,7 +30,8 @@ class StreamingDiarizer:
         latency: see `parse_latency`.
 
     Attributes:
-        wait: longest time from a sound to the answer for it, seconds, without computing.
+        wait: longest time from a sound to the answer for it, seconds, besides half a Fourier
+            transform (16 ms) and computing.
 
     Raises:
         ConfigError: if the model or the latency cannot stream.
@@ -51,6 +52,7 @@ class StreamingDiarizer:
             )
         self._diarizer = diarizer.eval()
         self._config = config
+        self._frames = torch.tensor([getattr(config, key) for key in KEYS])
         width = diarizer.front_end.embedding_dim
         self._memory = SpeakerCache(config, width, diarizer.num_slots)
         self._mel = _FeatureStream(diarizer.front_end.mel)
@@ -81,7 +83,7 @@ class StreamingDiarizer:
             )
         if self._ended:
             raise AudioError("stream: it has ended, but samples come. Begin another.")
-        self._keep(self._mel.push(torch.from_numpy(samples)))
+        self._keep(self._mel.push(torch.tensor(samples)))
         return self._answer()
 
     def finish(self) -> Waveform:
@@ -106,6 +108,7 @@ class StreamingDiarizer:
             "emphasised": mel.emphasised,
             "last_sample": mel.last_sample,
             "features": self._features,
+            "latency": self._frames,
         }
         if memory.cache_posterior is not None:
             state["cache_posterior"] = memory.cache_posterior
@@ -128,6 +131,12 @@ class StreamingDiarizer:
             raise ConfigError(
                 f"the state has embeddings and features of widths {width}, but the model's are "
                 f"{own}. Restore it with the model that it was saved from."
+            )
+        if not torch.equal(state["latency"], self._frames):
+            theirs = state["latency"].tolist()
+            raise ConfigError(
+                f"the state has a latency of {theirs} frames ({', '.join(KEYS)}), but the stream "
+                f"has {self._frames.tolist()}. Give both the same."
             )
         memory.cache, memory.fifo = state["cache"], state["fifo"]
         memory.cache_posterior = state.get("cache_posterior")

@@ -138,6 +138,11 @@ def test_a_state_of_another_model_is_refused(diarizer: Diarizer) -> None:
     state = StreamingDiarizer(diarizer).state_dict() | {"cache": torch.zeros(0, 7)}
     with pytest.raises(ConfigError, match=r"widths \(7, 80\), but the model's are \(\d+, 80\)"):
         StreamingDiarizer(diarizer).load_state_dict(state)
+    state = StreamingDiarizer(diarizer, "10s").state_dict()
+    with pytest.raises(
+        ConfigError, match=r"latency of \[124, 1, 1, .*but the stream has \[6, 1, 7"
+    ):
+        StreamingDiarizer(diarizer, "1.04s").load_state_dict(state)
 
 
 def test_sessions_are_streamed_as_they_come(diarizer: Diarizer) -> None:
