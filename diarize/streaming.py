@@ -38,17 +38,17 @@ class StreamingDiarizer:
     """
 
     def __init__(self, diarizer: Diarizer, latency: str = "1.04s") -> None:
-        config = parse_latency(latency)
-        if config is None:
-            raise ConfigError(
-                f"latency is {OFFLINE}, but a stream has no end to wait for. Name another."
-            )
         mel = diarizer.front_end.mel.config
         if mel.normalization != "none" or mel.peak_scaling != "none":
             raise ConfigError(
                 f"the model has mel.normalization {mel.normalization} and peak_scaling "
                 f"{mel.peak_scaling}, but a stream needs none of either: they need the whole "
                 f"recording. Take a streaming model, or latency {OFFLINE}."
+            )
+        config = parse_latency(latency)
+        if config is None:
+            raise ConfigError(
+                f"latency is {OFFLINE}, but a stream has no end to wait for. Name another."
             )
         self._diarizer = diarizer.eval()
         self._config = config
