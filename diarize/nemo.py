@@ -9,6 +9,7 @@ import io
 import pickle
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -153,7 +154,7 @@ def read_nemo(path: Path) -> Archive:
         )
     streaming = bool(settings.get("streaming_mode", False))
     try:
-        diarizer = _diarizer(path, settings)
+        diarizer = _diarizer(path, settings, streaming)
         latency = format_latency(_latency(settings["sortformer_modules"])) if streaming else OFFLINE
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -191,7 +192,7 @@ def _unpack(path: Path) -> tuple[bytes, bytes]:
                 content = archive.extractfile(member)
                 assert content is not None
                 found[str(name)] = content.read()
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise CheckpointError(
             f"{path}: is no whole tar archive ({error}), but a .nemo file is one. Get it anew."
         ) from None
@@ -204,7 +205,7 @@ def _unpack(path: Path) -> tuple[bytes, bytes]:
     return found[CONFIG], found[WEIGHTS]
 
 
-def _diarizer(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _diarizer(path: Path, settings: dict[str, Any], streaming: bool) -> dict[str, Any]:
     """Their settings as ours."""
     for key, known in KNOWN.items():
         section, setting = key.split(".")
@@ -218,7 +219,6 @@ def _diarizer(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     mel, encoder = settings["preprocessor"], settings["encoder"]
     transformer, modules = settings["transformer_encoder"], settings["sortformer_modules"]
     rate = int(mel["sample_rate"])
-    streaming = bool(settings.get("streaming_mode", False))
     return {
         "front_end": {
             "_target_": "diarize.frontend.fastconformer.FastConformer",
@@ -289,8 +289,10 @@ def _context(path: Path, sizes: Any) -> int | None:
 
 def _tensors(path: Path, weights: bytes) -> dict[str, Tensor]:
     try:
-        if not zipfile.is_zipfile(io.BytesIO(weights)):
-            raise zipfile.BadZipFile("it is no zip file")
+        with zipfile.ZipFile(io.BytesIO(weights)) as records:  # torch looks at no checksum
+            damaged = records.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason, *_ = str(error).splitlines() or ["it ends too soon"]

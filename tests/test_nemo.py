@@ -229,6 +229,17 @@ def test_damaged_archives(archive: Archive, tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"model\.nemo: is no whole tar archive"):
             load_checkpoint(path)
+    tensor = weights()["encoder.pre_encode.out.weight"].numpy().tobytes()
+    flipped = tensor[:9] + bytes([tensor[9] ^ 1]) + tensor[10:]
+    path.write_bytes(whole.replace(tensor, flipped))
+    with pytest.raises(CheckpointError, match=r"cannot be read as tensors \(.* is damaged\)"):
+        load_checkpoint(path)
+    packed = bytearray(archive(mode="w:gz").read_bytes())
+    middle = len(packed) // 2
+    packed[middle : middle + 64] = b"\xff" * 64
+    path.write_bytes(packed)
+    with pytest.raises(CheckpointError, match=r"model\.nemo: "):
+        load_checkpoint(path)
     with pytest.raises(CheckpointError, match=r"has no model_weights\.ckpt"):
         load_checkpoint(archive(members={"model_config.yaml": b"a: 1"}))
     huge = {"model_config.yaml": b"a: 1", "model_weights.ckpt": bytes(10_000_000)}
