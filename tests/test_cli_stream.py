@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,27 @@ def test_a_stream_that_is_too_slow_says_so_once(
     monkeypatch.setattr(diarize.cli.stream, "SLOW", 2.0)
     assert main(["stream", str(audio), "--model", str(model), *LATENCY]) == 0
     assert capsys.readouterr().err.count("slower than real time") == 1
+
+
+def test_an_interrupted_stream_tells_what_it_has_heard(
+    model: Path, audio: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    whole = list(diarize.cli.stream._pieces(str(audio)))
+
+    def interrupted(audio: str) -> Iterator[np.ndarray]:
+        yield from whole[:60]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(diarize.cli.stream, "_pieces", interrupted)
+    output = tmp_path / "live.rttm"
+    command = ["stream", str(audio), "--model", str(model), *LATENCY, "--output", str(output)]
+    assert main(command) == 130
+    told = capsys.readouterr()
+    assert told.out.count("SPEAKER talk 1 ") > 1 and "interrupted" in told.err
+    close(output.read_text(), told.out)
+    ends = [sum(map(float, line.split()[3:5])) for line in told.out.splitlines()]
+    assert 5.0 < max(ends) <= 6.0  # 6 s were fed, and half a second waits for its context
 
 
 def test_what_cannot_be_streamed(

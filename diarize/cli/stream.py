@@ -80,22 +80,28 @@ def run_stream(args: argparse.Namespace) -> int:
         for turn in turns:
             print(format_rttm(name, [turn]), end="", flush=True)
 
-    busy, warned = 0.0, False
-    for samples in _pieces(args.audio):
-        began = time.monotonic()
-        tell(live.push(stream.feed(samples)))
-        busy += time.monotonic() - began
-        if not warned and stream.duration > SLOW and busy > stream.duration:
-            warned = True
-            print(
-                f"diarize stream: {stream.duration:.0f} s of audio took {busy:.0f} s, slower than "
-                "real time: answers would come later and later. Choose a longer --latency.",
-                file=sys.stderr,
-            )
-    tell(live.push(stream.finish()))
-    tell(live.finish(stream.duration))
-    if args.output is not None:
-        write_rttm(args.output, {name: in_order(told)})
+    try:
+        busy, warned = 0.0, False
+        for samples in _pieces(args.audio):
+            began = time.monotonic()
+            tell(live.push(stream.feed(samples)))
+            busy += time.monotonic() - began
+            if not warned and stream.duration > SLOW and busy > stream.duration:
+                warned = True
+                print(
+                    f"diarize stream: {stream.duration:.0f} s of audio took {busy:.0f} s, slower "
+                    "than real time: answers would come later and later. Choose a longer "
+                    "--latency.",
+                    file=sys.stderr,
+                )
+        tell(live.push(stream.finish()))
+        tell(live.finish(stream.duration))
+    except KeyboardInterrupt:  # how live audio ends: what has been heard is told
+        tell(live.finish())
+        raise
+    finally:
+        if args.output is not None:
+            write_rttm(args.output, {name: in_order(told)})
     return 0
 
 
