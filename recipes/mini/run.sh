@@ -4,7 +4,7 @@
 #     [--precision NAME] [--toy]
 # Stages: 0 prepare  1 train  2 infer  3 score. A stage that was cut off goes on where it stopped.
 # --corpus: see prepare.py. --real: a folder with dev.jsonl and test.jsonl of labelled conversation.
-# --precision: of training; bf16-mixed takes a third less time on a CPU that has avx512_bf16.
+# --precision: of training; bf16-mixed takes a quarter less time on a CPU that has avx512_bf16.
 # --toy: two short sessions of each kind and a few steps of a tiny model, to see the way (toy.py).
 # --output keeps data/, an experiment per training step, model/ (as packaged), sys/ and scores/.
 set -euo pipefail
