@@ -2,8 +2,8 @@
 
 ``config.yaml`` holds ``diarizer`` (the settings it is rebuilt from), ``postprocess`` and
 ``inference`` (how it is best run) and ``card`` (where it comes from). Training checkpoints,
-experiment folders and NeMo's archives of Sortformer load as well. Nothing is unpickled but tensors
-and plain values.
+experiment folders and NeMo's archives of Sortformer load as well, and by its name on Hugging Face
+what is published there. Nothing is unpickled but tensors and plain values.
 """
 
 import pickle
@@ -21,7 +21,7 @@ from torch import Tensor
 from diarize.config import load_config, to_dict
 from diarize.errors import CheckpointError, ConfigError
 from diarize.files import replacing
-from diarize.latency import OFFLINE
+from diarize.hub import fetch, is_name
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.nemo import read_nemo
 
@@ -66,12 +66,21 @@ def load_checkpoint(name_or_path: str | Path = "default") -> Diarizer:
     Args:
         name_or_path: a packaged model's name; a native folder; a training checkpoint, ``*.ckpt``;
             an experiment folder, whose ``checkpoints/best.ckpt`` is taken, or ``last.ckpt``
-            where nothing was validated; or a NeMo archive, ``*.nemo``.
+            where nothing was validated; a NeMo archive, ``*.nemo``; or ``owner/name`` on Hugging
+            Face, ``@revision`` behind it if need be, which is fetched once.
 
     Raises:
         CheckpointError: if there is none, it cannot be read, or its tensors do not fit.
     """
-    checkpoint = read_checkpoint(name_or_path)
+    return build(read_checkpoint(name_or_path))
+
+
+def build(checkpoint: Checkpoint) -> Diarizer:
+    """The model that is stored, in evaluation mode, float32, on the CPU.
+
+    Raises:
+        CheckpointError: if it cannot be rebuilt, or its tensors do not fit.
+    """
     try:
         with torch.device("meta"):  # shapes alone: what does not fit costs no memory
             diarizer = Diarizer(load_config(DiarizerConfig, values=checkpoint.diarizer))
@@ -166,8 +175,9 @@ def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
     path = _find(name_or_path)
     if path.suffix == ".nemo":
         archive = read_nemo(path)
-        inference = {} if archive.latency == OFFLINE else {"latency": archive.latency}
-        return Checkpoint(path, archive.diarizer, archive.tensors, {}, inference, archive.card)
+        return Checkpoint(
+            path, archive.diarizer, archive.tensors, {}, archive.inference, archive.card
+        )
     return _read_training(path) if path.suffix == ".ckpt" else _read_native(path)
 
 
@@ -185,6 +195,8 @@ def _find(name_or_path: str | Path) -> Path:
             return path / "checkpoints" / name
     known = f"packaged models are: {', '.join(names)}" if names else "no model is packaged"
     if not path.exists():
+        if is_name(str(name_or_path)):
+            return fetch(str(name_or_path))
         raise CheckpointError(
             f"{name_or_path}: is no packaged model, file or folder; {known}. Check the name."
         )
