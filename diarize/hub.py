@@ -188,8 +188,9 @@ def _download(name: str) -> Path:
     files = _needed(repository, held)
     if not files:
         known = published(name)
-        wanted = " and ".join(known.files) if known else "one .nemo archive, or safetensors with "
-        wanted += "" if known else "config.yaml or config.json"
+        wanted = "one .nemo archive, or safetensors with config.yaml or config.json"
+        if known is not None:
+            wanted = " and ".join(known.files)
         listed = ", ".join(sorted(held)) or "nothing"
         raise _refusal(name, f"its repository has {listed}, and needed is {wanted}")
     _tell_licence(name, info)
@@ -231,9 +232,9 @@ def _explained(name: str, repository: str, error: Exception) -> CheckpointError:
     from huggingface_hub import constants, errors
 
     endpoint = constants.ENDPOINT
-    chain = [error]
-    while chain[-1].__cause__ is not None or chain[-1].__context__ is not None:
-        chain.append(chain[-1].__cause__ or chain[-1].__context__)  # type: ignore[arg-type]
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
     status = getattr(getattr(error, "response", None), "status_code", None)
     reason = " ".join(str(chain[-1]).split()) or type(chain[-1]).__name__
     if any(isinstance(link, errors.OfflineModeIsEnabled) for link in chain):
