@@ -1,8 +1,9 @@
 """What a streaming model remembers: the arrival-order speaker cache, and a queue of recent frames.
 
 Medennikov et al., "Streaming Sortformer", arXiv:2507.18446; the rules are the synchronous ones of
-the reference implementation. A cache holds the frames that best tell each speaker, grouped by
-speaker in order of arrival, so that the network finds the same order again in every step.
+the reference implementation, and Nemotron-3's. A cache holds the frames that best tell each
+speaker, grouped by speaker in order of arrival, so that the network finds the same order again in
+every step.
 
 n frames, D embedding width, S slots.
 """
@@ -22,17 +23,28 @@ class SpeakerCache:
         cache: (n, D) embeddings by speaker; by time until it is full for the first time.
         cache_posterior: (n, S), None until then.
         fifo: (n, D), the recent ones by time.
-        mean_silence: (D,).
+        silence: (D,), learned, or the mean of what was heard.
         num_silence: frames in that mean.
     """
 
-    def __init__(self, config: StreamingConfig, width: int, num_slots: int) -> None:
+    def __init__(
+        self, config: StreamingConfig, width: int, num_slots: int, learned: Tensor | None = None
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            config: lengths and rates.
+            width: D.
+            num_slots: S.
+            learned: (D,), silence of models that have learned it.
+        """
         config.check_slots(num_slots)
         self.config = config
         self.cache = torch.zeros(0, width)
         self.cache_posterior: Tensor | None = None
         self.fifo = torch.zeros(0, width)
-        self.mean_silence = torch.zeros(width)
+        self._learned = learned is not None
+        self.silence = torch.zeros(width) if learned is None else learned.detach().float().cpu()
         self.num_silence = 0
 
     def __len__(self) -> int:
@@ -63,29 +75,29 @@ class SpeakerCache:
             if self.cache_posterior is None:
                 self.cache_posterior = torch.cat([known[:length], left_posterior])
             self.cache, self.cache_posterior = compress(
-                self.cache, self.cache_posterior, self.mean_silence, config
+                self.cache, self.cache_posterior, self.silence, config
             )
 
     def _hear_silence(self, embedding: Tensor, posterior: Tensor) -> None:
         silent = embedding[posterior.sum(dim=1) < self.config.silence_threshold]
-        if len(silent):
+        if len(silent) and not self._learned:
             total = self.num_silence + len(silent)
-            self.mean_silence = (self.mean_silence * self.num_silence + silent.sum(dim=0)) / total
+            self.silence = (self.silence * self.num_silence + silent.sum(dim=0)) / total
             self.num_silence = total
 
 
 def compress(
-    embedding: Tensor, posterior: Tensor, mean_silence: Tensor, config: StreamingConfig
+    embedding: Tensor, posterior: Tensor, silence: Tensor, config: StreamingConfig
 ) -> tuple[Tensor, Tensor]:
     """The ``config.cache`` rows that best tell the speakers, grouped by speaker, by time within.
 
-    A frame may be kept once for each speaker; behind each speaker stand rows of mean silence,
+    A frame may be kept once for each speaker; behind each speaker stand rows of silence,
     and where too few frames tell anything, more of them.
 
     Args:
         embedding: (n, D), n > ``config.cache``.
         posterior: (n, S).
-        mean_silence: (D,).
+        silence: (D,).
         config: lengths and rates.
 
     Returns:
@@ -102,8 +114,8 @@ def compress(
     for rate, boost in ((config.strong_rate, 2 * math.log(2)), (config.weak_rate, math.log(2))):
         best = scores.topk(min(int(rate * rows), num_frames), dim=0).indices
         scores = scores.scatter_add(0, best, torch.full(best.shape, boost, dtype=scores.dtype))
-    silence = scores.new_full((config.silence, num_slots), math.inf)
-    by_speaker = torch.cat([scores, silence]).T.flatten()
+    reserved = scores.new_full((config.silence, num_slots), math.inf)
+    by_speaker = torch.cat([scores, reserved]).T.flatten()
     values, places = by_speaker.topk(config.cache)
     after_all = len(by_speaker)
     places = torch.where(values == -math.inf, after_all, places).sort().values
@@ -112,7 +124,7 @@ def compress(
     frames = torch.where(told, frames, 0)
     told = told[:, None]
     return (
-        torch.where(told, embedding[frames], mean_silence),
+        torch.where(told, embedding[frames], silence),
         torch.where(told, posterior[frames], 0.0),
     )
 

@@ -2,8 +2,8 @@
 
 ``config.yaml`` holds ``diarizer`` (the settings it is rebuilt from), ``postprocess`` and
 ``inference`` (how it is best run) and ``card`` (where it comes from). Training checkpoints,
-experiment folders and NeMo's archives of Sortformer load as well, and by its name on Hugging Face
-what is published there. Nothing is unpickled but tensors and plain values.
+experiment folders, NeMo's archives of Sortformer and Nemotron-3's folders load as well, and by its
+name on Hugging Face what is published there. Nothing is unpickled but tensors and plain values.
 """
 
 import pickle
@@ -23,7 +23,8 @@ from diarize.errors import CheckpointError, ConfigError
 from diarize.files import replacing
 from diarize.hub import fetch, is_name
 from diarize.model import Diarizer, DiarizerConfig
-from diarize.nemo import read_nemo
+from diarize.nemo import Archive, read_nemo
+from diarize.nemotron import is_nemotron, read_nemotron
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where packaged models lie."""
@@ -66,8 +67,9 @@ def load_checkpoint(name_or_path: str | Path = "default") -> Diarizer:
     Args:
         name_or_path: a packaged model's name; a native folder; a training checkpoint, ``*.ckpt``;
             an experiment folder, whose ``checkpoints/best.ckpt`` is taken, or ``last.ckpt``
-            where nothing was validated; a NeMo archive, ``*.nemo``; or ``owner/name`` on Hugging
-            Face, ``@revision`` behind it if need be, which is fetched once.
+            where nothing was validated; a NeMo archive, ``*.nemo``; Nemotron-3's folder, with
+            ``config.json`` and ``model.safetensors``; or ``owner/name`` on Hugging Face,
+            ``@revision`` behind it if need be, which is fetched once.
 
     Raises:
         CheckpointError: if there is none, it cannot be read, or its tensors do not fit.
@@ -174,11 +176,12 @@ def read_checkpoint(name_or_path: str | Path) -> Checkpoint:
     """
     path = _find(name_or_path)
     if path.suffix == ".nemo":
-        archive = read_nemo(path)
-        return Checkpoint(
-            path, archive.diarizer, archive.tensors, {}, archive.inference, archive.card
-        )
-    return _read_training(path) if path.suffix == ".ckpt" else _read_native(path)
+        return _read_published(path, read_nemo(path))
+    if path.suffix == ".ckpt":
+        return _read_training(path)
+    if (path / "config.yaml").is_file():
+        return _read_native(path)
+    return _read_published(path, read_nemotron(path))
 
 
 def _find(name_or_path: str | Path) -> Path:
@@ -189,6 +192,8 @@ def _find(name_or_path: str | Path) -> Path:
     if path.suffix in (".ckpt", ".nemo") and path.is_file():
         return path
     if all((path / name).is_file() for name in ("config.yaml", "model.safetensors")):
+        return path
+    if is_nemotron(path):
         return path
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
@@ -204,6 +209,10 @@ def _find(name_or_path: str | Path) -> Path:
         f"{path}: holds neither model.safetensors with config.yaml nor checkpoints/best.ckpt, "
         f"and is no .ckpt or .nemo file; {known}. Give a checkpoint."
     )
+
+
+def _read_published(path: Path, archive: Archive) -> Checkpoint:
+    return Checkpoint(path, archive.diarizer, archive.tensors, {}, archive.inference, archive.card)
 
 
 def _read_native(folder: Path) -> Checkpoint:

@@ -24,13 +24,13 @@ from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError, DiarizeError
 from diarize.frames import FrameGrid
-from diarize.latency import OFFLINE, parse_latency
+from diarize.latency import LATENCIES, OFFLINE, parse_latency
 from diarize.manifest import Session
 from diarize.model import Diarizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
 from diarize.stitching import LEAST_SPEECH, SPEECH, Window, listen, plan_windows, stitch
-from diarize.streaming import StreamingDiarizer
+from diarize.streaming import StreamingDiarizer, feed_together, finish_together
 from diarize.turns import Turn
 
 Waveform = NDArray[np.float32]
@@ -49,7 +49,8 @@ class InferenceConfig:
     """Seconds that neighbouring windows share at least; null is a third of the window, so
     that every second is judged 1.5 times (window / (window - overlap))."""
     batch_size: int = 4
-    """Windows judged together; more costs memory, and pays on accelerators."""
+    """Windows, or streamed recordings, judged together; more costs memory, and pays on
+    accelerators."""
     max_speakers: int = 20
     """Most speakers of a session. Where windows are joined, the likest beyond it are joined as
     well; of the columns that there still are, those with the least speech (the smallest sums of
@@ -58,13 +59,16 @@ class InferenceConfig:
     """Cosine from which two voices, seen from the mean voice, are one speaker where the windows
     share no speech. Lower joins strangers, higher takes speakers apart."""
     latency: str = OFFLINE
-    """``offline``, in windows; or how streaming models are run, as `parse_latency` takes it. Then
-    ``window`` to ``batch_size`` and ``min_similarity`` have no meaning."""
+    """How streaming models are run, as `parse_latency` takes it; then ``window``, ``overlap`` and
+    ``min_similarity`` have no meaning. ``offline`` is in windows, where the model does not say
+    otherwise."""
+    latencies: dict[str, str] = field(default_factory=lambda: dict(LATENCIES))
+    """The model's names of latencies, with their settings in frames."""
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     """Posteriors to turns."""
 
     def __post_init__(self) -> None:
-        parse_latency(self.latency)
+        parse_latency(self.latency, self.latencies)
         if not 0 < self.window < np.inf or self.batch_size < 1 or self.max_speakers < 1:
             raise ConfigError(
                 f"window is {self.window:g} s, batch_size {self.batch_size} and max_speakers "
@@ -289,34 +293,51 @@ def _run(
     diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
 ) -> Iterator[Diarization | Failure]:
     """Judge all jobs; each is handed over once it is whole."""
-    judge = _run_offline if config.latency == OFFLINE else _run_streaming
+    windows = parse_latency(config.latency, config.latencies) is None
+    judge = _run_offline if windows else _run_streaming
     yield from judge(diarizer, jobs, config, show)
 
 
 def _run_streaming(
     diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
 ) -> Iterator[Diarization | Failure]:
-    """One job after the other, some of its audio at a time."""
+    """Some jobs at a time, some of their audio at a time."""
     total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
     with tell(total, "seconds of audio", show) as advance:
-        for job in jobs:
-            stream = StreamingDiarizer(diarizer, config.latency)
-            answers = []
-            try:
-                for first in range(0, job.num_samples, FED):
-                    count = min(FED, job.num_samples - first)
-                    answers.append(stream.feed(job.read(first, count)))
-                    advance(count / SAMPLE_RATE)
-            except DiarizeError as error:
-                yield Failure(job.session_id, str(error))
-                continue
-            posterior = np.concatenate([*answers, stream.finish()])
-            if np.isfinite(posterior).all():
-                yield _conclude(job, posterior, diarizer, config)
-            else:
-                frame = int(np.flatnonzero(~np.isfinite(posterior).all(axis=1))[0])
-                time = job.offset + diarizer.grid.time_at(frame)
-                yield _diverged(job, f"the audio at {time:.2f} s")
+        for first in range(0, len(jobs), config.batch_size):
+            batch = jobs[first : first + config.batch_size]
+            streams = [StreamingDiarizer(diarizer, config.latency) for _ in batch]
+            answers: list[list[Waveform]] = [[] for _ in batch]
+            for place in range(0, max(job.num_samples for job in batch), FED):
+                fed = []
+                for index, job in enumerate(batch):
+                    count = min(FED, job.num_samples - place)
+                    if job.failed or count <= 0:
+                        continue
+                    try:
+                        fed.append((index, job.read(place, count)))
+                    except DiarizeError as error:
+                        job.failed = True
+                        yield Failure(job.session_id, str(error))
+                pieces = [samples for _, samples in fed]
+                heard = feed_together([streams[index] for index, _ in fed], pieces)
+                for (index, samples), posterior in zip(fed, heard, strict=True):
+                    answers[index].append(posterior)
+                    advance(samples.size / SAMPLE_RATE)
+            for job, parts, rest in zip(batch, answers, finish_together(streams), strict=True):
+                if not job.failed:
+                    yield _judge_stream(job, np.concatenate([*parts, rest]), diarizer, config)
+
+
+def _judge_stream(
+    job: _Job, posterior: Waveform, diarizer: Diarizer, config: InferenceConfig
+) -> Diarization | Failure:
+    """The turns of a stream, if its posteriors are numbers."""
+    if np.isfinite(posterior).all():
+        return _conclude(job, posterior, diarizer, config)
+    frame = int(np.flatnonzero(~np.isfinite(posterior).all(axis=1))[0])
+    time = job.offset + diarizer.grid.time_at(frame)
+    return _diverged(job, f"the audio at {time:.2f} s")
 
 
 def _run_offline(
@@ -397,6 +418,8 @@ def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Wavef
     try:
         embedding, num_frames = diarizer.embed(torch.from_numpy(padded).to(device), num_samples)
         posterior = diarizer.classify(embedding, num_frames).float().sigmoid()
+        finer = posterior.shape[1] // max(embedding.shape[1], 1)
+        embedding = embedding.repeat_interleave(finer, dim=1)
     except torch.OutOfMemoryError:
         seconds = padded.shape[1] / SAMPLE_RATE
         raise ConfigError(
@@ -405,9 +428,10 @@ def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Wavef
         ) from None
     finally:
         diarizer.train(training)
+    counts = [diarizer.grid.num_frames(waveform.size) for waveform in waveforms]
     return [
         (p[:n].cpu().numpy(), e[:n].float().cpu().numpy())
-        for p, e, n in zip(posterior, embedding, num_frames.tolist(), strict=True)
+        for p, e, n in zip(posterior, embedding, counts, strict=True)
     ]
 
 

@@ -1,7 +1,9 @@
 """How long a model may wait before it answers: streaming settings, by name and in frames."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 
 from diarize.config import check_least, check_shares
 from diarize.errors import ConfigError
@@ -25,7 +27,7 @@ class StreamingConfig:
     """Frames that leave the queue for the cache when it overflows: at least those beyond its
     length, at most all."""
     silence: int = 3
-    """Rows of mean silence behind each speaker in the cache."""
+    """Rows of silence behind each speaker in the cache."""
     threshold: float = 0.25
     """Probabilities below this, of speech or of silence, count no less in a frame's score."""
     latest_boost: float = 0.05
@@ -59,43 +61,54 @@ class StreamingConfig:
 
 
 OFFLINE = "offline"
+DEFAULT = "default"
 
-LATENCIES = {
-    "30.4s": StreamingConfig(chunk=340, right=40, fifo=40, update=300),
-    "10s": StreamingConfig(chunk=124, right=1, fifo=124, update=124),
-    "1.04s": StreamingConfig(chunk=6, right=7, fifo=188, update=144),
-    "0.32s": StreamingConfig(chunk=3, right=1, fifo=188, update=144),
-}
-"""The published operating points of Sortformer v2, by the longest wait for an answer."""
-
-KEYS = ("chunk", "left", "right", "fifo", "cache", "update")
+KEYS = ("chunk", "left", "right", "fifo", "cache", "update", "silence")
 """What a latency may say of its own."""
 
+LATENCIES = {
+    "30.4s": "chunk=340,left=1,right=40,fifo=40,cache=188,update=300,silence=3",
+    "10s": "chunk=124,left=1,right=1,fifo=124,cache=188,update=124,silence=3",
+    "1.04s": "chunk=6,left=1,right=7,fifo=188,cache=188,update=144,silence=3",
+    "0.32s": "chunk=3,left=1,right=1,fifo=188,cache=188,update=144,silence=3",
+}
+"""The published operating points of Sortformer v2, by the longest wait for an answer; those of a
+model that brings none."""
 
-def parse_latency(latency: str) -> StreamingConfig | None:
+
+def parse_latency(
+    latency: str, latencies: Mapping[str, str] = MappingProxyType(LATENCIES)
+) -> StreamingConfig | None:
     """The settings that a latency names.
 
     Args:
-        latency: ``offline``; a name in ``LATENCIES``; or settings in frames, such as
-            ``chunk=6,left=1,right=7,fifo=188,cache=188,update=144``.
+        latency: a name; or settings in frames, such as ``chunk=6,right=7``, over those that
+            ``latencies`` has as its ``default``.
+        latencies: the names of a model, with their settings in frames. ``offline`` is a name
+            everywhere: the whole recording is known, and unless the model says otherwise heard
+            in windows instead of chunks.
 
     Returns:
-        None for ``offline``.
+        None for windows.
 
     Raises:
         ConfigError: if it is none of these, or cannot be run.
     """
-    if latency == OFFLINE:
+    if latency == OFFLINE and latency not in latencies:
         return None
-    if latency in LATENCIES:
-        return LATENCIES[latency]
-    if not re.fullmatch(rf"({'|'.join(KEYS)})=\d+(,({'|'.join(KEYS)})=\d+)*", latency):
+    settings = latencies.get(latency, latency)
+    pair = rf"({'|'.join(KEYS)})=\d+"
+    if not re.fullmatch(rf"{pair}(,{pair})*", settings):
+        names = ", ".join(dict.fromkeys([OFFLINE, *latencies]))
         raise ConfigError(
-            f"latency is {latency!r}, but it is {OFFLINE}, one of {', '.join(LATENCIES)}, or "
-            f"frames such as chunk=6,right=7 of {', '.join(KEYS)}. Choose one."
+            f"latency is {latency!r}, but the model has {names}, or takes frames such as "
+            f"chunk=6,right=7 of {', '.join(KEYS)}. Choose one."
         )
-    values = {key: int(value) for key, value in (p.split("=") for p in latency.split(","))}
-    return replace(StreamingConfig(), **values)
+    base = None
+    if latency not in latencies and DEFAULT in latencies:
+        base = parse_latency(DEFAULT, latencies)
+    values = {key: int(value) for key, value in (p.split("=") for p in settings.split(","))}
+    return replace(base or StreamingConfig(), **values)
 
 
 def format_latency(config: StreamingConfig) -> str:

@@ -1,6 +1,8 @@
 """Turns of a stream, each told once, as soon as nothing that is to come can change it."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +55,20 @@ class LiveTurns:
             for slot, column in enumerate(self._columns)
             for turn in self._decide(slot, len(column), duration)
         )
+
+    def state(self) -> dict[str, npt.NDArray[np.generic]]:
+        """What is undecided: posteriors slot after slot, how many of each, and from which frame."""
+        return {
+            "undecided": np.concatenate(self._columns),
+            "undecided_counts": np.array([len(column) for column in self._columns]),
+            "undecided_since": np.array(self._firsts),
+        }
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from what `state` gave, of as many slots."""
+        ends = np.cumsum(state["undecided_counts"])[:-1]
+        self._columns = np.split(state["undecided"], ends)
+        self._firsts = state["undecided_since"].tolist()
 
     def _decided(self, column: npt.NDArray[np.float32]) -> int:
         """How many frames nothing to come can change."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diarize.config import check_shares, instantiate, to_dict
+from diarize.config import check_least, check_shares, instantiate, to_dict
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.turns import Turn
@@ -38,11 +38,18 @@ class DiarizerConfig:
     """Class (``_target_``) and settings of the encoder."""
     num_slots: int = 4
     """Speakers a window can hold."""
+    head_width: int | None = None
+    """Width of the head; null is the encoder's."""
+    upsampling: int = 1
+    """Logits for each frame of the front end."""
     head_dropout: float = 0.5
     """Before each linear map of the head."""
+    learned_silence: bool = False
+    """Whether what a stream remembers as silence is a parameter, not the mean of what it heard."""
 
     def __post_init__(self) -> None:
         check_shares(self, "head_dropout")
+        check_least(self, upsampling=1)
 
 
 class Diarizer(nn.Module):
@@ -89,13 +96,20 @@ class Diarizer(nn.Module):
         )
         inputs, width = self.front_end.embedding_dim, self.encoder.width
         self.projection = nn.Identity() if inputs == width else nn.Linear(inputs, width)
-        self.head = Head(width, config.num_slots, config.head_dropout)
+        self.head = Head(width, config)
+        self.silence = nn.Parameter(torch.zeros(inputs)) if config.learned_silence else None
+        hop, step = self.front_end.grid.hop, self.front_end.grid.step
+        if hop // step % config.upsampling:
+            raise ConfigError(
+                f"upsampling: is {config.upsampling}, but a frame of the front end is "
+                f"{hop // step} steps of {step} samples. Give a divisor of {hop // step}."
+            )
 
     @property
     def grid(self) -> FrameGrid:
         """The clock of logits and posteriors."""
         grid: FrameGrid = self.front_end.grid
-        return grid
+        return replace(grid, hop=grid.hop // self.config.upsampling)
 
     @property
     def num_slots(self) -> int:
@@ -119,8 +133,9 @@ class Diarizer(nn.Module):
             Logits (B, T, S), without meaning beyond an item's frames, and the numbers of frames
             before padding, (B,).
         """
-        embedding, num_frames = self.embed(waveform, num_samples)
-        return self.classify(embedding, num_frames), num_frames
+        logits = self.classify(*self.embed(waveform, num_samples))
+        steps, joined = num_samples // self.grid.step, self.grid.hop // self.grid.step
+        return logits, -(-steps // joined)
 
     def embed(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """What the front end alone hears: embeddings (B, T, D) and numbers of frames (B,)."""
@@ -128,8 +143,9 @@ class Diarizer(nn.Module):
         return embedding
 
     def classify(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
-        """Logits (B, T, S) of front-end embeddings (B, T, D)."""
-        logits: Tensor = self.head(self.encoder(self.projection(embedding), num_frames))
+        """Logits (B, T * upsampling, S) of front-end embeddings (B, T, D)."""
+        encoded = self.encoder(self.projection(embedding), num_frames)
+        logits: Tensor = self.head(encoded, num_frames)
         return logits
 
     @torch.no_grad()
@@ -172,16 +188,48 @@ def _resolved(node: dict[str, Any], component: Any) -> dict[str, Any]:
 
 
 class Head(nn.Module):
-    """Two linear maps, each after a ReLU and dropout."""
+    """Two linear maps, each after a ReLU and dropout; before them, if asked for, a finer clock."""
 
-    def __init__(self, width: int, num_slots: int, dropout: float) -> None:
+    def __init__(self, inputs: int, config: DiarizerConfig) -> None:
         super().__init__()
+        width = config.head_width or inputs
+        self.projection = nn.Identity() if width == inputs else nn.Linear(inputs, width)
+        self.upsampling = (
+            nn.Identity() if config.upsampling == 1 else Upsampling(width, config.upsampling)
+        )
         self.hidden = nn.Linear(width, width)
-        self.output = nn.Linear(width, num_slots)
-        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, config.num_slots)
+        self.dropout = nn.Dropout(config.head_dropout)
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        """(B, T, W) to logits (B, T, S)."""
-        hidden = self.hidden(self.dropout(functional.relu(embedding)))
+    def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+        """(B, T, D) to logits (B, T * upsampling, S); ``num_frames`` (B,) before padding."""
+        hidden = self.projection(embedding)
+        if isinstance(self.upsampling, Upsampling):
+            hidden = self.upsampling(hidden, num_frames)
+        hidden = self.hidden(self.dropout(functional.relu(hidden)))
         logits: Tensor = self.output(self.dropout(functional.relu(hidden)))
         return logits
+
+
+class Upsampling(nn.Module):
+    """Several finer frames of each, from itself and its neighbours (Shi et al., arXiv:1609.05158).
+
+    Begins as repetition.
+    """
+
+    def __init__(self, width: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.convolution = nn.Conv1d(width, factor * width, 3, padding=1)
+        repetition = torch.zeros_like(self.convolution.weight)
+        repetition[:, :, 1] = torch.eye(width).repeat(factor, 1)
+        self.convolution.load_state_dict(
+            {"weight": repetition, "bias": torch.zeros(factor * width)}
+        )
+
+    def forward(self, hidden: Tensor, num_frames: Tensor) -> Tensor:
+        """(B, T, W) to (B, T * factor, W); padding is silent, so that it changes nothing."""
+        valid = torch.arange(hidden.shape[1], device=hidden.device) < num_frames[:, None]
+        hidden = torch.where(valid.unsqueeze(-1), hidden, 0.0)
+        finer = self.convolution(hidden.transpose(1, 2)).transpose(1, 2)  # (B, T, factor * W)
+        return finer.unflatten(2, (self.factor, -1)).flatten(1, 2)

@@ -178,6 +178,13 @@ class DiarizationModule(pl.LightningModule):
                 f"attention_weight is {config.attention_weight:g}, but the encoder has no layer of "
                 "attention. Set attention_weight=0."
             )
+        taught = config.attention_weight or config.count_weight
+        if taught and self.diarizer.config.upsampling > 1:
+            raise ConfigError(
+                f"attention_weight is {config.attention_weight:g} and count_weight "
+                f"{config.count_weight:g}, but they need activity in frames of the front end, and "
+                f"diarizer.upsampling is {self.diarizer.config.upsampling}. Set both to 0."
+            )
         self.error_rate = ErrorRate()
         if not config.diarization_weight:
             for part in (self.diarizer.projection, self.diarizer.encoder, self.diarizer.head):
@@ -218,8 +225,8 @@ class DiarizationModule(pl.LightningModule):
             parts["attention_loss"] = attention_loss(taught, batch.activity, num_frames)
             loss = loss + config.attention_weight * parts["attention_loss"]
         if config.diarization_weight:
-            logits = self.diarizer.classify(embedding, num_frames)
-            value, detail = diarization_loss(logits, batch.activity, num_frames, config.loss)
+            logits = self.diarizer.classify(embedding, num_frames)[:, : batch.activity.shape[1]]
+            value, detail = diarization_loss(logits, batch.activity, batch.num_frames, config.loss)
             parts |= detail
             loss = loss + config.diarization_weight * value
         return loss, logits, parts

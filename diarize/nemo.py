@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from diarize.errors import CheckpointError
-from diarize.latency import OFFLINE, StreamingConfig, format_latency
+from diarize.latency import DEFAULT, LATENCIES, StreamingConfig, format_latency
 
 CONFIG = "model_config.yaml"
 WEIGHTS = "model_weights.ckpt"
@@ -41,13 +41,13 @@ class Archive:
     Attributes:
         diarizer: settings as `DiarizerConfig` takes them.
         tensors: by their names in `Diarizer.state_dict`; those that it does not know keep theirs.
-        latency: as `parse_latency` takes it.
+        inference: keys of `InferenceConfig`.
         card: facts about its making.
     """
 
     diarizer: dict[str, Any]
     tensors: dict[str, Tensor]
-    latency: str
+    inference: dict[str, Any]
     card: dict[str, Any]
 
 
@@ -155,14 +155,14 @@ def read_nemo(path: Path) -> Archive:
     streaming = bool(settings.get("streaming_mode", False))
     try:
         diarizer = _diarizer(path, settings, streaming)
-        latency = format_latency(_latency(settings["sortformer_modules"])) if streaming else OFFLINE
+        inference = _inference(settings["sortformer_modules"]) if streaming else {}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: its {CONFIG} cannot be understood ({type(error).__name__}: {error}). "
             "Is it a Sortformer's?"
         ) from None
     version = settings.get("nemo_version", "of unknown version")
-    return Archive(diarizer, _tensors(path, weights), latency, {"source": f"NeMo {version}"})
+    return Archive(diarizer, _tensors(path, weights), inference, {"source": f"NeMo {version}"})
 
 
 def _unpack(path: Path) -> tuple[bytes, bytes]:
@@ -261,8 +261,8 @@ def _diarizer(path: Path, settings: dict[str, Any], streaming: bool) -> dict[str
     }
 
 
-def _latency(modules: dict[str, Any]) -> StreamingConfig:
-    """How far the published model sees and what it keeps, unless it is told otherwise."""
+def _inference(modules: dict[str, Any]) -> dict[str, Any]:
+    """How far a streaming model sees and what it keeps, unless it is told otherwise."""
     theirs = {
         "chunk": "chunk_len",
         "left": "chunk_left_context",
@@ -271,9 +271,10 @@ def _latency(modules: dict[str, Any]) -> StreamingConfig:
         "cache": "spkcache_len",
         "update": "spkcache_update_period",
     }
-    return StreamingConfig(
+    config = StreamingConfig(
         **{ours: modules[name] for ours, name in theirs.items() if name in modules}
     )
+    return {"latency": DEFAULT, "latencies": {**LATENCIES, DEFAULT: format_latency(config)}}
 
 
 def _context(path: Path, sizes: Any) -> int | None:

@@ -1,22 +1,30 @@
-"""Live diarization: samples in as they come, posteriors out after a stated wait.
+"""Live diarization: samples in as they come, posteriors and turns out after a stated wait.
 
 A streaming model hears a chunk with a little context, behind the frames that it remembers
 (`diarize.cache`); what it answers for the chunk stands. Steps, and so results, do not depend on
-how many samples are fed at a time.
+how many samples are fed at a time, nor on what other streams are fed together with this one.
 
-F feature frames, M mel bins, D embedding width, S slots.
+B streams, F feature frames, M mel bins, T frames, D embedding width, S slots.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from diarize.cache import SpeakerCache
+from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError
-from diarize.frontend.log_mel import LogMel
-from diarize.latency import KEYS, OFFLINE, parse_latency
+from diarize.frontend.mel_stream import MelStream
+from diarize.latency import KEYS, LATENCIES, OFFLINE, parse_latency
+from diarize.liveturns import LiveTurns
 from diarize.model import Diarizer
+from diarize.postprocess import PostprocessConfig
+from diarize.turns import Turn, in_order
 
 Waveform = NDArray[np.float32]
 
@@ -27,7 +35,8 @@ class StreamingDiarizer:
     Args:
         diarizer: a streaming model: its features are neither scaled nor normalised by what is
             yet to come.
-        latency: see `parse_latency`.
+        latency: see `parse_latency`; names are the model's.
+        postprocess: how turns are cut; default: what the model recommends.
 
     Attributes:
         wait: longest time from a sound to the answer for it, seconds, besides half a Fourier
@@ -37,7 +46,12 @@ class StreamingDiarizer:
         ConfigError: if the model or the latency cannot stream.
     """
 
-    def __init__(self, diarizer: Diarizer, latency: str = "1.04s") -> None:
+    def __init__(
+        self,
+        diarizer: Diarizer,
+        latency: str = "1.04s",
+        postprocess: PostprocessConfig | None = None,
+    ) -> None:
         mel = diarizer.front_end.mel.config
         if mel.normalization != "none" or mel.peak_scaling != "none":
             raise ConfigError(
@@ -45,23 +59,27 @@ class StreamingDiarizer:
                 f"{mel.peak_scaling}, but a stream needs none of either: they need the whole "
                 f"recording. Take a streaming model, or latency {OFFLINE}."
             )
-        config = parse_latency(latency)
+        config = parse_latency(latency, diarizer.inference.get("latencies", LATENCIES))
         if config is None:
             raise ConfigError(
                 f"latency is {OFFLINE}, but a stream has no end to wait for. Name another."
             )
+        if postprocess is None:
+            postprocess = load_config(PostprocessConfig, values=diarizer.postprocess)
         self._diarizer = diarizer.eval()
         self._config = config
         self._frames = torch.tensor([getattr(config, key) for key in KEYS])
         width = diarizer.front_end.embedding_dim
-        self._memory = SpeakerCache(config, width, diarizer.num_slots)
-        self._mel = _FeatureStream(diarizer.front_end.mel)
-        self._per_frame = diarizer.grid.hop // mel.hop_samples
+        self._memory = SpeakerCache(config, width, diarizer.num_slots, diarizer.silence)
+        self._mel = MelStream(diarizer.front_end.mel)
+        self._per_frame = diarizer.front_end.grid.hop // mel.hop_samples
         self._features = torch.zeros(0, mel.num_mels)
         self._first = 0  # the row of the recording that stands first in _features
         self._answered = 0  # rows whose chunks are done
         self._ended = False
-        self.wait = (config.chunk + config.right) * diarizer.grid.frame_shift
+        self._live = LiveTurns(diarizer.num_slots, diarizer.grid.frame_shift, postprocess)
+        self._untold: list[Turn] = []
+        self.wait = (config.chunk + config.right) * diarizer.front_end.grid.frame_shift
 
     def feed(self, samples: Waveform) -> Waveform:
         """Posteriors that these samples decide.
@@ -70,28 +88,26 @@ class StreamingDiarizer:
             samples: (sample,), the next ones at 16 kHz, -1 to 1; any number.
 
         Returns:
-            (frame, slot) float32, the next frames of 80 ms; often none.
+            (frame, slot) float32, the next frames of ``diarizer.grid``; often none.
 
         Raises:
             AudioError: if they are not one channel of finite numbers, or the stream has ended.
         """
-        samples = np.asarray(samples, dtype=np.float32)
-        if samples.ndim != 1 or not np.isfinite(samples).all():
-            raise AudioError(
-                f"stream: the samples have shape {samples.shape}, or some are no numbers, but one "
-                "channel of finite ones is expected. Look at what made them."
-            )
-        if self._ended:
-            raise AudioError("stream: it has ended, but samples come. Begin another.")
-        self._keep(self._mel.push(torch.tensor(samples)))
-        return self._answer()
+        (posterior,) = feed_together([self], [samples])
+        return posterior
 
     def finish(self) -> Waveform:
         """The end: posteriors of the frames that are left, (frame, slot)."""
-        if not self._ended:
-            self._keep(self._mel.finish())
-            self._ended = True
-        return self._answer()
+        (posterior,) = finish_together([self])
+        return posterior
+
+    def turns(self) -> list[Turn]:
+        """Turns that were decided since this was last asked, by start; none is ever taken back.
+
+        A turn is decided when nothing that is to come can change it; after `finish`, all are.
+        """
+        told, self._untold = in_order(self._untold), []
+        return told
 
     @property
     def duration(self) -> float:
@@ -104,12 +120,16 @@ class StreamingDiarizer:
         state = {
             "cache": memory.cache,
             "fifo": memory.fifo,
-            "mean_silence": memory.mean_silence,
+            "silence": memory.silence,
             "emphasised": mel.emphasised,
             "last_sample": mel.last_sample,
             "features": self._features,
             "latency": self._frames,
-        }
+            "untold": torch.tensor(
+                [[t.start, t.end, _slot(t), t.confidence or 0.0] for t in self._untold],
+                dtype=torch.float64,
+            ).reshape(-1, 4),
+        } | {name: torch.as_tensor(array) for name, array in self._live.state().items()}
         if memory.cache_posterior is not None:
             state["cache_posterior"] = memory.cache_posterior
         counts = [memory.num_silence, mel.num_samples, mel.num_frames]
@@ -119,18 +139,19 @@ class StreamingDiarizer:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where another stream of the same model and latency stood.
+        """Go on where another stream of the same model, latency and post-processing stood.
 
         Raises:
-            ConfigError: if it was another model's.
+            ConfigError: if it was another model's, or had another latency.
         """
         memory, mel = self._memory, self._mel
-        width = state["cache"].shape[1], state["features"].shape[1]
-        own = memory.cache.shape[1], self._features.shape[1]
+        width = state["cache"].shape[1], state["features"].shape[1], len(state["undecided_since"])
+        own = memory.cache.shape[1], self._features.shape[1], self._diarizer.num_slots
         if width != own:
             raise ConfigError(
-                f"the state has embeddings and features of widths {width}, but the model's are "
-                f"{own}. Restore it with the model that it was saved from."
+                f"the state has embeddings and features of widths {width[:2]} and {width[2]} "
+                f"slots, but the model's are {own[:2]} and {own[2]}. Restore it with the model "
+                "that it was saved from."
             )
         if not torch.equal(state["latency"], self._frames):
             theirs = state["latency"].tolist()
@@ -138,112 +159,159 @@ class StreamingDiarizer:
                 f"the state has a latency of {theirs} frames ({', '.join(KEYS)}), but the stream "
                 f"has {self._frames.tolist()}. Give both the same."
             )
+        state = {name: tensor.clone() for name, tensor in state.items()}
         memory.cache, memory.fifo = state["cache"], state["fifo"]
         memory.cache_posterior = state.get("cache_posterior")
-        memory.mean_silence = state["mean_silence"]
+        memory.silence = state["silence"]
         mel.emphasised, mel.last_sample = state["emphasised"], state["last_sample"]
         self._features = state["features"]
         memory.num_silence, mel.num_samples, mel.num_frames, *own_counts = state["counts"].tolist()
         self._first, self._answered, ended = own_counts
         self._ended = bool(ended)
+        self._live.restore({name: tensor.numpy() for name, tensor in state.items()})
+        self._untold = [
+            Turn(start, end, f"speaker_{slot:.0f}", confidence)
+            for start, end, slot, confidence in state["untold"].tolist()
+        ]
+
+    def _push(self, samples: Waveform) -> None:
+        samples = np.asarray(samples, dtype=np.float32)
+        if samples.ndim != 1 or not np.isfinite(samples).all():
+            raise AudioError(
+                f"stream: the samples have shape {samples.shape}, or some are no numbers, but one "
+                "channel of finite ones is expected. Look at what made them."
+            )
+        if self._ended:
+            raise AudioError("stream: it has ended, but samples come. Begin another.")
+        self._keep(self._mel.push(torch.tensor(samples)))
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._keep(self._mel.finish())
+            self._ended = True
 
     def _keep(self, features: Tensor) -> None:
         self._features = torch.cat([self._features, features])
 
-    @torch.inference_mode()
-    def _answer(self) -> Waveform:
-        """Run every step whose context has come."""
-        config, step = self._config, self._per_frame
-        answers = [np.zeros((0, self._diarizer.num_slots), dtype=np.float32)]
-        while True:
-            known = self._first + len(self._features)
-            start, end = self._answered, self._answered + config.chunk * step
-            if self._ended:
-                if start >= known:
-                    break
-                end = min(end, known)
-            elif end + config.right * step > known:
-                break
-            left = min(config.left * step, start)
-            right = min(config.right * step, known - end)
-            rows = self._features[start - left - self._first : end + right - self._first]
-            answers.append(self._step(rows, left, right))
-            self._answered = end
-            spare = max(end - config.left * step - self._first, 0)
-            self._features, self._first = self._features[spare:].clone(), self._first + spare
-        return np.concatenate(answers)
+    def _next(self) -> "_Step | None":
+        """The next chunk, once its context has come."""
+        config, rows = self._config, self._per_frame
+        known = self._first + len(self._features)
+        start, end = self._answered, self._answered + config.chunk * rows
+        if self._ended:
+            if start >= known:
+                return None
+            end = min(end, known)
+        elif end + config.right * rows > known:
+            return None
+        left = min(config.left * rows, start)
+        right = min(config.right * rows, known - end)
+        heard = self._features[start - left - self._first : end + right - self._first]
+        memory = torch.cat([self._memory.cache, self._memory.fifo])
+        return _Step(heard, left // rows, -(-right // rows), end, memory)
 
-    def _step(self, features: Tensor, left: int, right: int) -> Waveform:
-        """Posteriors of one chunk.
+    def _take(self, step: "_Step", embedding: Tensor, posterior: Tensor) -> Waveform:
+        """What one step says of its chunk.
 
         Args:
-            features: (F, M), of the chunk and its context.
-            left: rows before the chunk.
-            right: rows after it.
+            step: the step.
+            embedding: (T, D), of the chunk and its context.
+            posterior: (len(step.memory) + T) * upsampling, S), of memory, chunk and context.
         """
-        diarizer, memory = self._diarizer, self._memory
-        device = next(diarizer.parameters()).device
-        num_rows = torch.tensor([len(features)], device=device)
-        embedding, _ = diarizer.front_end.subsampling(features[None].to(device), num_rows)
-        heard = torch.cat([memory.cache.to(device), memory.fifo.to(device), embedding[0]])[None]
-        num_frames = torch.tensor([heard.shape[1]], device=device)
-        encoded = diarizer.front_end.encode(heard, num_frames)
-        posterior = diarizer.classify(encoded, num_frames)[0].float().sigmoid().cpu()
-        before = left // self._per_frame
-        end = embedding.shape[1] - -(-right // self._per_frame)
-        known = len(memory)
-        chunk = posterior[known + before : known + end]
-        memory.remember(posterior[:known], embedding[0, before:end].float().cpu(), chunk)
-        return chunk.numpy()
+        finer, known = self._diarizer.config.upsampling, len(step.memory)
+        by_frame = posterior.unflatten(0, (-1, finer)).mean(dim=1)
+        own = slice(step.before, len(embedding) - step.after)
+        self._memory.remember(
+            by_frame[:known], embedding[own], by_frame[known + own.start : known + own.stop]
+        )
+        first = (known + own.start) * finer
+        count = -(-(step.end - self._answered) * finer // self._per_frame)
+        answer = posterior[first : first + count].numpy()
+        self._answered = step.end
+        spare = max(step.end - self._config.left * self._per_frame - self._first, 0)
+        self._features, self._first = self._features[spare:].clone(), self._first + spare
+        self._untold += self._live.push(answer)
+        return answer
 
 
-class _FeatureStream:
-    """Log-mel energies of samples as they come: those of the whole recording.
+def feed_together(
+    streams: Sequence[StreamingDiarizer], samples: Sequence[Waveform]
+) -> list[Waveform]:
+    """What each stream's samples decide; chunks that are due go through the network together.
+
+    Args:
+        streams: of one model; each may have its own latency, length and time.
+        samples: the next ones of each, see `StreamingDiarizer.feed`.
+
+    Returns:
+        (frame, slot) of each, as if it had been fed alone.
+    """
+    for stream, piece in zip(streams, samples, strict=True):
+        stream._push(piece)
+    return _answer(streams)
+
+
+def finish_together(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
+    """The ends: posteriors of the frames that each stream has left, (frame, slot)."""
+    begun = [not stream._ended for stream in streams]
+    for stream in streams:
+        stream._end()
+    answers = _answer(streams)
+    for stream, ends in zip(streams, begun, strict=True):
+        if ends:
+            stream._untold += stream._live.finish(stream.duration)
+    return answers
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A chunk that a stream waits for.
 
     Attributes:
-        emphasised: (sample,), pre-emphasised samples that frames to come will hear.
-        last_sample: (1,), the last one as it came.
-        num_samples: samples so far.
-        num_frames: frames handed out so far.
+        features: (F, M), of the chunk and its context.
+        before: frames before the chunk.
+        after: frames after it.
+        end: the row of the recording at which it ends.
+        memory: (n, D), what is remembered.
     """
 
-    def __init__(self, mel: LogMel) -> None:
-        self._mel = mel
-        # What a frame hears begins half a Fourier transform before its first sample.
-        self.emphasised = torch.zeros(mel.config.num_fft // 2)
-        self.last_sample = torch.zeros(1)
-        self.num_samples = 0
-        self.num_frames = 0
+    features: Tensor
+    before: int
+    after: int
+    end: int
+    memory: Tensor
 
-    def push(self, samples: Tensor) -> Tensor:
-        """The frames that these samples complete, (F, M)."""
-        if not len(samples):
-            return torch.zeros(0, self._mel.config.num_mels)
-        previous = torch.cat([self.last_sample, samples[:-1]])
-        emphasised = samples - self._mel.config.pre_emphasis * previous
-        self.emphasised = torch.cat([self.emphasised, emphasised])
-        self.last_sample = samples[-1:].clone()
-        self.num_samples += len(samples)
-        half, hop = self._mel.config.num_fft // 2, self._mel.config.hop_samples
-        complete = max((self.num_samples - half) // hop + 1, 0)
-        return self._take(min(complete, self.num_samples // hop) - self.num_frames)
 
-    def finish(self) -> Tensor:
-        """The frames that hear silence after the last sample, (F, M)."""
-        half = self._mel.config.num_fft // 2
-        self.emphasised = torch.cat([self.emphasised, torch.zeros(half)])
-        return self._take(self.num_samples // self._mel.config.hop_samples - self.num_frames)
+@torch.inference_mode()
+def _answer(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
+    """Run every step whose context has come."""
+    if len({id(stream._diarizer) for stream in streams}) > 1:
+        raise ConfigError(
+            "the streams have several models, but what is heard together goes through one. "
+            "Feed them apart."
+        )
+    answers = [[np.zeros((0, stream._diarizer.num_slots), dtype=np.float32)] for stream in streams]
+    while due := [(i, step) for i, s in enumerate(streams) if (step := s._next()) is not None]:
+        heard = _hear(streams[0]._diarizer, [step for _, step in due])
+        for (index, step), (embedding, posterior) in zip(due, heard, strict=True):
+            answers[index].append(streams[index]._take(step, embedding, posterior))
+    return [np.concatenate(parts) for parts in answers]
 
-    @torch.inference_mode()
-    def _take(self, num_frames: int) -> Tensor:
-        """The next frames; what no later one hears is forgotten."""
-        config = self._mel.config
-        if num_frames <= 0:
-            return torch.zeros(0, config.num_mels)
-        device = self._mel.window.device
-        length = (num_frames - 1) * config.hop_samples + config.num_fft
-        heard = self.emphasised[None, :length].to(device)
-        energies = self._mel.energies(heard, num_frames)[0].cpu()
-        self.emphasised = self.emphasised[num_frames * config.hop_samples :].clone()
-        self.num_frames += num_frames
-        return energies
+
+def _hear(diarizer: Diarizer, steps: Sequence[_Step]) -> list[tuple[Tensor, Tensor]]:
+    """Embeddings (T, D) of each chunk, and posteriors of what is remembered and of the chunk."""
+    device = next(diarizer.parameters()).device
+    num_rows = torch.tensor([len(step.features) for step in steps], device=device)
+    features = pad_sequence([step.features for step in steps], batch_first=True).to(device)
+    embedding, num_frames = diarizer.front_end.subsampling(features, num_rows)
+    embeddings = [row[:n].float() for row, n in zip(embedding, num_frames.tolist(), strict=True)]
+    heard = [torch.cat([s.memory.to(device), e]) for s, e in zip(steps, embeddings, strict=True)]
+    lengths = torch.tensor([len(row) for row in heard], device=device)
+    encoded = diarizer.front_end.encode(pad_sequence(heard, batch_first=True), lengths)
+    posterior = diarizer.classify(encoded, lengths).float().sigmoid().cpu()
+    counts = (lengths * diarizer.config.upsampling).tolist()
+    return [(e.cpu(), p[:n]) for e, p, n in zip(embeddings, posterior, counts, strict=True)]
+
+
+def _slot(turn: Turn) -> int:
+    return int(turn.speaker.removeprefix("speaker_"))

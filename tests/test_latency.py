@@ -7,21 +7,35 @@ from diarize.latency import LATENCIES, StreamingConfig, format_latency, parse_la
 
 
 def test_names_are_the_waits_of_their_settings() -> None:
-    for name, config in LATENCIES.items():
+    for name in LATENCIES:
+        config = parse_latency(name)
+        assert config is not None
         assert (config.chunk + config.right) * 0.08 == pytest.approx(float(name[:-1]))
 
 
 def test_frames_are_given_by_name() -> None:
     assert parse_latency("chunk=6,right=7") == StreamingConfig(chunk=6, right=7)
-    for config in LATENCIES.values():
-        assert parse_latency(format_latency(config)) == config
+    for settings in LATENCIES.values():
+        config = parse_latency(settings)
+        assert config is not None and format_latency(config) == settings
     assert parse_latency("offline") is None
+
+
+def test_models_bring_names_of_their_own() -> None:
+    named = {"default": "chunk=9,left=0,right=4,fifo=264", "offline": "chunk=340,right=40"}
+    default = StreamingConfig(chunk=9, left=0, right=4, fifo=264)
+    assert parse_latency("default", named) == default
+    # What frames leave out is as in the default, what a name leaves out as for all models.
+    assert parse_latency("chunk=3", named) == StreamingConfig(chunk=3, left=0, right=4, fifo=264)
+    assert parse_latency("offline", named) == StreamingConfig(chunk=340, right=40)
+    with pytest.raises(ConfigError, match="but the model has offline, default, or takes frames"):
+        parse_latency("1.04s", named)
 
 
 @pytest.mark.parametrize(
     ("latency", "message"),
     [
-        ("2s", "latency is '2s', but it is offline, one of 30.4s, 10s, 1.04s, 0.32s, or frames"),
+        ("2s", "latency is '2s', but the model has offline, 30.4s, 10s, 1.04s, 0.32s, or takes"),
         ("chunk=6,rigth=7", "latency is 'chunk=6,rigth=7', but"),
         ("chunk=1.5", "latency is 'chunk=1.5', but"),
         ("", "latency is '', but"),

@@ -26,6 +26,7 @@ ROWS = [
     (2, "augment cache corpus encoder frontend.log_mel losses muon voices", LEVEL_2),
     (2, "frontend simulate", LEVEL_2),
     (3, "data model nemo", LEVEL_3),
+    (3, "nemotron", LEVEL_3),
     (3, "checkpoint", LEVEL_3),
     (4, "streaming", LEVEL_3),
     (4, "inference", LEVEL_3),

@@ -13,10 +13,11 @@ from diarize.cli import main
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError
 from diarize.formats.rttm import read_rttm
+from diarize.frontend.mel_stream import MelStream
 from diarize.inference import InferenceConfig, diarize_waveform
 from diarize.model import Diarizer
 from diarize.module import TrainingConfig
-from diarize.streaming import StreamingDiarizer, _FeatureStream
+from diarize.streaming import StreamingDiarizer
 
 TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
 SHORT = "chunk=4,left=1,right=2,fifo=6,cache=20,update=5"
@@ -54,7 +55,7 @@ def test_features_are_those_of_the_whole_recording(diarizer: Diarizer, num_sampl
     with torch.no_grad():
         whole, _ = mel(samples[None], torch.tensor([num_samples]))
     for size in (97, 160, 5000):
-        stream = _FeatureStream(mel)
+        stream = MelStream(mel)
         parts = [stream.push(part) for part in samples.split(size)]
         found = torch.cat([*parts, stream.finish()])
         torch.testing.assert_close(found, whole[0], atol=1e-6, rtol=1e-6)
@@ -136,7 +137,9 @@ def test_a_stream_goes_on_from_its_state(diarizer: Diarizer, tmp_path: Path, pla
 
 def test_a_state_of_another_model_is_refused(diarizer: Diarizer) -> None:
     state = StreamingDiarizer(diarizer).state_dict() | {"cache": torch.zeros(0, 7)}
-    with pytest.raises(ConfigError, match=r"widths \(7, 80\), but the model's are \(\d+, 80\)"):
+    with pytest.raises(
+        ConfigError, match=r"widths \(7, 80\) and 4 slots, but the model's are \(\d+, 80\) and 4"
+    ):
         StreamingDiarizer(diarizer).load_state_dict(state)
     state = StreamingDiarizer(diarizer, "10s").state_dict()
     with pytest.raises(

@@ -41,6 +41,10 @@ class TransformerConfig:
     """Attention heads; they divide the width."""
     pre_norm: bool = False
     """Normalise before each part and once at the end, instead of after each part."""
+    input_norm: bool = False
+    """Normalise the input."""
+    attention_bias: bool = True
+    """Biases of queries, keys and values."""
     positions: str = "none"
     """``none`` (the front end knows them), ``sinusoidal`` added to the input, ``rotary``."""
     activation: str = "relu"
@@ -76,6 +80,7 @@ class Transformer(nn.Module):
                 f"{config.num_heads} channels per head cannot be paired. Choose an even number."
             )
         self.config = config
+        self.norm_input = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
 
@@ -118,6 +123,7 @@ class Transformer(nn.Module):
     def _place(self, embedding: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Input of the first layer, (B, T, W), and the rotation of every layer, if there is one."""
         num_steps = embedding.shape[1]
+        embedding = self.norm_input(embedding)
         if self.config.positions == "sinusoidal":
             angles = _angles(num_steps, self.width, embedding.device)
             place = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
@@ -135,9 +141,9 @@ class TransformerLayer(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
+        self.query = nn.Linear(width, width, bias=config.attention_bias)
+        self.key = nn.Linear(width, width, bias=config.attention_bias)
+        self.value = nn.Linear(width, width, bias=config.attention_bias)
         self.output = nn.Linear(width, width)
         self.norm_attention = nn.LayerNorm(width)
         self.expand = nn.Linear(width, config.inner)

@@ -25,10 +25,10 @@ def test_silence_and_compression_equal_nemo(case: int, shared: Path) -> None:
         num_slots = posterior.shape[1]
         config = StreamingConfig(cache=length, silence=silence)
         memory = SpeakerCache(config, embedding.shape[1], num_slots)
-        memory.mean_silence, memory.num_silence = of("sil0")[item], int(of("cnt0")[item])
+        memory.silence, memory.num_silence = of("sil0")[item], int(of("cnt0")[item])
         memory._hear_silence(embedding, posterior)
         assert memory.num_silence == of("cnt1")[item]
-        torch.testing.assert_close(memory.mean_silence, of("sil1")[item], atol=1e-6, rtol=0)
+        torch.testing.assert_close(memory.silence, of("sil1")[item], atol=1e-6, rtol=0)
         kept, kept_posterior = compress(embedding, posterior, of("sil1")[item], config)
         torch.testing.assert_close(kept, of("out_emb")[item], atol=0, rtol=0)
         torch.testing.assert_close(kept_posterior, of("out_preds")[item], atol=0, rtol=0)

@@ -79,7 +79,7 @@ def test_every_stage_equals_nemo(
     close(diarizer.projection(encoded), expected["encoder_proj"], 2e-5)
     transformed = diarizer.encoder(diarizer.projection(encoded), num_frames)
     close(transformed, expected["transformer"], 2e-5)
-    close(diarizer.head(transformed).sigmoid(), expected["probs"], 2e-5)
+    close(diarizer.head(transformed, num_frames).sigmoid(), expected["probs"], 2e-5)
 
     close(diarizer.posterior(waveform, num_samples)[0], expected["probs"], 2e-5)
 

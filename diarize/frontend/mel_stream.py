@@ -1,0 +1,61 @@
+"""Log-mel energies of samples as they come.
+
+F feature frames, M mel bins.
+"""
+
+import torch
+from torch import Tensor
+
+from diarize.frontend.log_mel import LogMel
+
+
+class MelStream:
+    """The log-mel energies of a whole recording, whatever the pieces that it comes in.
+
+    Attributes:
+        emphasised: (sample,), pre-emphasised samples that frames to come will hear.
+        last_sample: (1,), the last one as it came.
+        num_samples: samples so far.
+        num_frames: frames handed out so far.
+    """
+
+    def __init__(self, mel: LogMel) -> None:
+        self._mel = mel
+        # What a frame hears begins half a Fourier transform before its first sample.
+        self.emphasised = torch.zeros(mel.config.num_fft // 2)
+        self.last_sample = torch.zeros(1)
+        self.num_samples = 0
+        self.num_frames = 0
+
+    def push(self, samples: Tensor) -> Tensor:
+        """The frames that these samples complete, (F, M)."""
+        if not len(samples):
+            return torch.zeros(0, self._mel.config.num_mels)
+        previous = torch.cat([self.last_sample, samples[:-1]])
+        emphasised = samples - self._mel.config.pre_emphasis * previous
+        self.emphasised = torch.cat([self.emphasised, emphasised])
+        self.last_sample = samples[-1:].clone()
+        self.num_samples += len(samples)
+        half, hop = self._mel.config.num_fft // 2, self._mel.config.hop_samples
+        complete = max((self.num_samples - half) // hop + 1, 0)
+        return self._take(min(complete, self.num_samples // hop) - self.num_frames)
+
+    def finish(self) -> Tensor:
+        """The frames that hear silence after the last sample, (F, M)."""
+        half = self._mel.config.num_fft // 2
+        self.emphasised = torch.cat([self.emphasised, torch.zeros(half)])
+        return self._take(self.num_samples // self._mel.config.hop_samples - self.num_frames)
+
+    @torch.inference_mode()
+    def _take(self, num_frames: int) -> Tensor:
+        """The next frames; what no later one hears is forgotten."""
+        config = self._mel.config
+        if num_frames <= 0:
+            return torch.zeros(0, config.num_mels)
+        device = self._mel.window.device
+        length = (num_frames - 1) * config.hop_samples + config.num_fft
+        heard = self.emphasised[None, :length].to(device)
+        energies = self._mel.energies(heard, num_frames)[0].cpu()
+        self.emphasised = self.emphasised[num_frames * config.hop_samples :].clone()
+        self.num_frames += num_frames
+        return energies
