@@ -14,8 +14,10 @@ from typing import TextIO
 
 from diarize import __version__
 from diarize.cli.check import add_check
+from diarize.cli.convert import add_convert
 from diarize.cli.infer import add_infer
 from diarize.cli.manifest import add_manifest
+from diarize.cli.models import add_models
 from diarize.cli.score import add_score
 from diarize.cli.simulate import add_simulate
 from diarize.cli.stream import add_stream
@@ -57,17 +59,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 EXTRAS = {
     "matplotlib": "picture",
     "pytorch_lightning": "train",
+    "sounddevice": "microphone",
     "tensorboard": "train",
     "torchmetrics": "train",
 }
 """Packages that the base install does not bring, and the extra that does."""
+
+VERBS = (
+    add_manifest,
+    add_check,
+    add_simulate,
+    add_train,
+    add_infer,
+    add_stream,
+    add_score,
+    add_models,
+    add_convert,
+)
+"""In the order in which the help lists them."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diarize", description="Who spoke when.")
     parser.add_argument("--version", action="version", version=f"diarize {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for add in (add_manifest, add_check, add_simulate, add_train, add_infer, add_stream, add_score):
+    for add in VERBS:
         add(verbs).add_argument(
             "--debug", action="store_true", help="show where in the code an error arose"
         )
