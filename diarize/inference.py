@@ -55,6 +55,9 @@ class InferenceConfig:
     """Most speakers of a session. Where windows are joined, the likest beyond it are joined as
     well; of the columns that there still are, those with the least speech (the smallest sums of
     posteriors) are silenced."""
+    num_speakers: int | None = None
+    """As many as are known to speak: where windows are joined, voices are until so many are left,
+    however alike; then as ``max_speakers``. Whom the network did not hear is not made up."""
     min_similarity: float = 0.5
     """Cosine from which two voices, seen from the mean voice, are one speaker where the windows
     share no speech. Lower joins strangers, higher takes speakers apart."""
@@ -64,10 +67,17 @@ class InferenceConfig:
     otherwise."""
     latencies: dict[str, str] = field(default_factory=lambda: dict(LATENCIES))
     """The model's names of latencies, with their settings in frames."""
+    presets: dict[str, str] = field(default_factory=dict)
+    """The model's names of post-processing presets, with those that `load_postprocess` knows."""
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     """Posteriors to turns."""
 
     def __post_init__(self) -> None:
+        if self.num_speakers is not None and self.num_speakers < 1:
+            raise ConfigError(
+                f"num_speakers is {self.num_speakers}, but at least 1 speaks. Leave it out if it "
+                "is not known."
+            )
         parse_latency(self.latency, self.latencies)
         if not 0 < self.window < np.inf or self.batch_size < 1 or self.max_speakers < 1:
             raise ConfigError(
@@ -440,7 +450,7 @@ def _join(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization
     posterior = np.zeros((0, diarizer.num_slots), dtype=np.float32)
     if job.windows:
         settings = (config.max_speakers, config.min_similarity, _speech(config))
-        posterior = stitch(job.windows, *settings)
+        posterior = stitch(job.windows, *settings, config.num_speakers)
         job.windows.clear()
     return _conclude(job, posterior, diarizer, config)
 
@@ -449,7 +459,7 @@ def _conclude(
     job: _Job, posterior: Waveform, diarizer: Diarizer, config: InferenceConfig
 ) -> Diarization:
     """Cut the turns of a session."""
-    posterior = _quietened(posterior, config.max_speakers)
+    posterior = _quietened(posterior, config.num_speakers or config.max_speakers)
     duration = job.num_samples / SAMPLE_RATE
     shift = diarizer.grid.frame_shift
     turns = to_turns(posterior, shift, config.postprocess, job.offset, duration)

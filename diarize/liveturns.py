@@ -11,11 +11,16 @@ from diarize.postprocess import STEP, PostprocessConfig, to_turns
 from diarize.turns import Turn, in_order
 
 
+LONGEST = 600.0
+"""Seconds after which a turn that does not end is told, and goes on as another."""
+
+
 class LiveTurns:
     """The turns of `to_turns`, of posteriors as they come.
 
     A slot is decided up to a silence so long that speech after it cannot be joined, by padding or
-    across a gap, with speech before it. What is undecided is kept: no more than a turn.
+    across a gap, with speech before it. What is undecided is kept: no more than a turn, and of a
+    turn no more than ten minutes, after which it is told and another begins.
 
     Args:
         num_slots: columns of the posteriors.
@@ -31,6 +36,7 @@ class LiveTurns:
         # What is decided ends in silence for its last padding, what is kept begins with some.
         self._kept = math.ceil((config.pad_onset + STEP) / frame_shift) + 1
         self._silent = math.ceil(apart / frame_shift) + 1 + self._kept
+        self._longest = max(round(LONGEST / frame_shift), 2 * self._silent)
 
     def push(self, posterior: npt.NDArray[np.float32]) -> list[Turn]:
         """Turns that these frames decide, by start; times are seconds of the stream.
@@ -42,6 +48,8 @@ class LiveTurns:
         for slot, column in enumerate(posterior.T):
             self._columns[slot] = np.concatenate([self._columns[slot], column])
             turns += self._decide(slot, self._decided(self._columns[slot]))
+            if len(self._columns[slot]) >= self._longest:
+                turns += self._decide(slot, len(self._columns[slot]))
         return in_order(turns)
 
     def finish(self, duration: float | None = None) -> list[Turn]:

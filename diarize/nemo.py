@@ -156,6 +156,8 @@ def read_nemo(path: Path) -> Archive:
     try:
         diarizer = _diarizer(path, settings, streaming)
         inference = _inference(settings["sortformer_modules"]) if streaming else {}
+        generation = "v2" if streaming else "v1"
+        inference["presets"] = {name: f"{generation}_{name}" for name in ("dihard3", "callhome")}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: its {CONFIG} cannot be understood ({type(error).__name__}: {error}). "

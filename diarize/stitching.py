@@ -101,6 +101,7 @@ def stitch(
     max_speakers: int,
     min_similarity: float,
     speech: float = SPEECH,
+    num_speakers: int | None = None,
 ) -> Array:
     """Posterior of the whole session, columns in order of arrival.
 
@@ -111,6 +112,8 @@ def stitch(
         min_similarity: cosine from which two voices are one speaker, -1 to 1, seen from the
             mean voice.
         speech: posterior from which a speaker has arrived.
+        num_speakers: join until so many are left, instead of by ``min_similarity``; None where
+            it is not known.
 
     Returns:
         (frame, speaker), at least as many columns as slots; columns in which nobody speaks
@@ -122,7 +125,7 @@ def stitch(
     center = _center(windows)
     tracks = _link(windows, center)
     speakers = _Speakers(windows, tracks, center)
-    speaker_of_track = _recognise(speakers, max_speakers, min_similarity)
+    speaker_of_track = _recognise(speakers, max_speakers, min_similarity, num_speakers)
     num_slots = windows[0].posterior.shape[1]
     num_columns = max(int(speaker_of_track.max(initial=-1)) + 1, num_slots)
     whole = np.zeros((windows[-1].end, num_columns), dtype=np.float32)
@@ -205,15 +208,17 @@ def _agree(
 
 
 def _recognise(
-    speakers: "_Speakers", max_speakers: int, min_similarity: float
+    speakers: "_Speakers", max_speakers: int, min_similarity: float, num_speakers: int | None
 ) -> NDArray[np.int64]:
     """(track,) -> speaker: tracks of one voice joined, the most similar pair first."""
     everybody = np.ones(len(speakers.spoken), dtype=bool)
-    while speakers.join(everybody, min_similarity):
-        pass
-    while speakers.join(speakers.spoken < MIN_FOUNDING_FRAMES, -1.0):
-        pass
-    while np.count_nonzero(speakers.alive) > max_speakers and speakers.join(everybody, -1.0):
+    if num_speakers is None:
+        while speakers.join(everybody, min_similarity):
+            pass
+        while speakers.join(speakers.spoken < MIN_FOUNDING_FRAMES, -1.0):
+            pass
+    most = num_speakers or max_speakers
+    while np.count_nonzero(speakers.alive) > most and speakers.join(everybody, -1.0):
         pass
     return (np.cumsum(speakers.alive) - 1)[speakers.owner]
 

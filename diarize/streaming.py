@@ -37,6 +37,8 @@ class StreamingDiarizer:
             yet to come.
         latency: see `parse_latency`; names are the model's.
         postprocess: how turns are cut; default: what the model recommends.
+        max_speakers: who comes after so many is not answered for; default: as many as the model
+            has slots.
 
     Attributes:
         wait: longest time from a sound to the answer for it, seconds, besides half a Fourier
@@ -51,6 +53,7 @@ class StreamingDiarizer:
         diarizer: Diarizer,
         latency: str = "1.04s",
         postprocess: PostprocessConfig | None = None,
+        max_speakers: int | None = None,
     ) -> None:
         mel = diarizer.front_end.mel.config
         if mel.normalization != "none" or mel.peak_scaling != "none":
@@ -63,6 +66,10 @@ class StreamingDiarizer:
         if config is None:
             raise ConfigError(
                 f"latency is {OFFLINE}, but a stream has no end to wait for. Name another."
+            )
+        if max_speakers is not None and max_speakers < 1:
+            raise ConfigError(
+                f"max_speakers is {max_speakers}, but a stream tells of at least 1. Raise it."
             )
         if postprocess is None:
             postprocess = load_config(PostprocessConfig, values=diarizer.postprocess)
@@ -79,6 +86,7 @@ class StreamingDiarizer:
         self._ended = False
         self._live = LiveTurns(diarizer.num_slots, diarizer.grid.frame_shift, postprocess)
         self._untold: list[Turn] = []
+        self._max_speakers = max_speakers
         self.wait = (config.chunk + config.right) * diarizer.front_end.grid.frame_shift
 
     def feed(self, samples: Waveform) -> Waveform:
@@ -227,6 +235,7 @@ class StreamingDiarizer:
         first = (known + own.start) * finer
         count = -(-(step.end - self._answered) * finer // self._per_frame)
         answer = posterior[first : first + count].numpy()
+        answer[:, self._max_speakers or answer.shape[1] :] = 0.0  # slots are in order of arrival
         self._answered = step.end
         spare = max(step.end - self._config.left * self._per_frame - self._first, 0)
         self._features, self._first = self._features[spare:].clone(), self._first + spare

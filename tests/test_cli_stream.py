@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+import diarize.capture
 import diarize.cli.stream
 from diarize.checkpoint import save_checkpoint
 from diarize.cli import main
@@ -78,6 +79,95 @@ def test_a_stream_tells_the_turns_that_infer_finds(
     close(capsys.readouterr().out, expected)
 
 
+def test_posteriors_are_those_of_infer(
+    model: Path, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("infer", "stream"):
+        command = [verb, str(audio), "--model", str(model), *LATENCY]
+        assert main([*command, "--posteriors", str(tmp_path / verb)]) == 0
+    with np.load(tmp_path / "infer/talk.npz") as ours, np.load(tmp_path / "stream/talk.npz") as own:
+        assert ours["posterior"].shape == own["posterior"].shape == (113, 4)
+        np.testing.assert_allclose(own["posterior"], ours["posterior"], atol=1e-6)
+        assert own["posterior"].dtype == np.float32 and own["frame_shift"] == 0.08
+    assert list((tmp_path / "stream").iterdir()) == [tmp_path / "stream/talk.npz"]
+
+
+def test_later_speakers_than_asked_for_are_left_out(
+    model: Path, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["stream", str(audio), "--model", str(model), *LATENCY]
+    assert main(command) == 0
+    everybody = capsys.readouterr().out
+    assert main([*command, "--max-speakers", "2"]) == 0
+    two = capsys.readouterr().out
+    kept = [
+        line for line in everybody.splitlines() if line.split()[7] in ("speaker_0", "speaker_1")
+    ]
+    assert 0 < len(kept) < len(everybody.splitlines())
+    close(two, "\n".join(kept))
+    assert main([*command, "--max-speakers", "0"]) == 1
+    assert "max_speakers is 0, but" in capsys.readouterr().err
+
+
+class Microphone:
+    """Stands in for ``sounddevice``: hears a recording, then the user's Ctrl-C."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, samples: np.ndarray, lost: int = -1, fault: str = "") -> None:
+        self.samples, self.lost, self.fault = samples, lost, fault
+
+    def InputStream(self, *settings: object) -> "Microphone":
+        if self.fault:
+            raise self.PortAudioError(self.fault)
+        self.settings, self.place = settings, 0
+        return self
+
+    def __enter__(self) -> "Microphone":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.closed = True
+
+    def read(self, count: int) -> tuple[np.ndarray, bool]:
+        if self.place >= len(self.samples):
+            raise KeyboardInterrupt
+        piece = self.samples[self.place : self.place + count]
+        self.place += count
+        return piece[:, None], self.place == self.lost
+
+
+def test_a_microphone_is_heard_until_it_is_interrupted(
+    model: Path, audio: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["stream", str(audio), "--model", str(model), *LATENCY]) == 0
+    expected = capsys.readouterr().out.replace(" talk ", " stream ")
+    samples, _ = soundfile.read(audio, dtype="float32")
+    microphone = Microphone(samples)
+    monkeypatch.setitem(sys.modules, "sounddevice", microphone)
+    command = ["stream", "--model", str(model), *LATENCY, "--microphone"]
+    assert main(command) == 130
+    close(capsys.readouterr().out, expected)
+    assert microphone.settings == (16000, 1600, None, 1, "float32") and microphone.closed
+    assert main([*command, "3"]) == 130
+    assert microphone.settings[2] == 3
+    capsys.readouterr()
+
+    monkeypatch.setitem(sys.modules, "sounddevice", Microphone(samples, lost=16000))
+    assert main(command) == 1
+    told = capsys.readouterr()
+    assert "samples were lost, for the model is slower" in told.err and "SPEAKER" in told.out
+    monkeypatch.setitem(sys.modules, "sounddevice", Microphone(samples, fault="Invalid rate"))
+    assert main([*command, "USB"]) == 1
+    assert (
+        "microphone USB: cannot be recorded at 16000 Hz (Invalid rate)" in capsys.readouterr().err
+    )
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert main(command) == 1
+    assert "needs sounddevice, but it is not installed" in capsys.readouterr().err
+
+
 def test_a_stream_that_is_too_slow_says_so_once(
     model: Path, audio: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,13 +182,13 @@ def test_an_interrupted_stream_tells_what_it_has_heard(
     model: Path, audio: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    whole = list(diarize.cli.stream._pieces(str(audio)))
+    whole = list(diarize.capture.of_recording(audio))
 
-    def interrupted(audio: str) -> Iterator[np.ndarray]:
+    def interrupted(audio: str, channel: int | None) -> Iterator[np.ndarray]:
         yield from whole[:60]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(diarize.cli.stream, "_pieces", interrupted)
+    monkeypatch.setattr(diarize.capture, "of_recording", interrupted)
     output = tmp_path / "live.rttm"
     command = ["stream", str(audio), "--model", str(model), *LATENCY, "--output", str(output)]
     assert main(command) == 130
@@ -106,7 +196,7 @@ def test_an_interrupted_stream_tells_what_it_has_heard(
     assert told.out.count("SPEAKER talk 1 ") > 1 and "interrupted" in told.err
     close(output.read_text(), told.out)
     ends = [sum(map(float, line.split()[3:5])) for line in told.out.splitlines()]
-    assert 5.0 < max(ends) <= 6.0  # 6 s were fed, and half a second waits for its context
+    assert 5.5 < max(ends) <= 6.0  # 6 s were fed
 
 
 def test_what_cannot_be_streamed(
@@ -117,7 +207,11 @@ def test_what_cannot_be_streamed(
     assert "-: ends within a sample" in capsys.readouterr().err
     assert main(["stream", str(audio), "--model", "default", *LATENCY]) == 1
     assert "a stream needs none of either" in capsys.readouterr().err
-    assert main(["stream", str(audio), "--model", str(model)]) == 1
+    assert main(["stream", str(audio), "--model", str(model), "--latency", "offline"]) == 1
     assert "latency is offline, but a stream has no end to wait for" in capsys.readouterr().err
+    for given in ([], [str(audio), "--microphone"]):
+        with pytest.raises(SystemExit):
+            main(["stream", *given, "--model", str(model)])
+        assert "give AUDIO, - or --microphone, one of them" in capsys.readouterr().err
     assert main(["stream", str(audio), "--model", str(model), "--session-id", "a b"]) == 1
     assert "Use --session-id" in capsys.readouterr().err

@@ -22,7 +22,7 @@ LEVEL_3 = LEVEL_2 | {"safetensors"}
 ROWS = [
     (0, "errors files frames memory turns", LEVEL_0),
     (1, "activity audio config formats hub picture postprocess progress score", LEVEL_1),
-    (1, "experiment latency liveturns manifest stitching", LEVEL_1),
+    (1, "capture experiment latency liveturns manifest stitching", LEVEL_1),
     (2, "augment cache corpus encoder frontend.log_mel losses muon voices", LEVEL_2),
     (2, "frontend simulate", LEVEL_2),
     (3, "data model nemo", LEVEL_3),
@@ -38,7 +38,12 @@ ROWS = [
 ]
 
 # Packages that one module alone imports, inside the function that needs them.
-INSIDE = {"score": {"pyannote"}, "picture": {"matplotlib"}, "hub": {"huggingface_hub"}}
+INSIDE = {
+    "score": {"pyannote"},
+    "picture": {"matplotlib"},
+    "hub": {"huggingface_hub"},
+    "capture": {"sounddevice"},
+}
 
 # A model that can be called on a file, and loaded by name, reaches up when it is asked to.
 UPWARD = {("model", "checkpoint"), ("model", "inference")}

@@ -82,3 +82,13 @@ def test_silence_is_forgotten() -> None:
     for _ in range(50):
         live.push(np.zeros((100, 1), dtype=np.float32))
     assert len(live._columns[0]) < 10
+
+
+def test_a_turn_without_end_is_told_every_ten_minutes() -> None:
+    live = LiveTurns(1, 0.08, PostprocessConfig(pad_onset=0.2, pad_offset=0.2))
+    always = np.ones((750, 1), dtype=np.float32)  # a minute
+    told = [turn for _ in range(25) for turn in live.push(always)]
+    assert len(live.state()["undecided"]) == 5 * 750
+    told += live.finish(1500.0)
+    spans = [(turn.start, turn.end) for turn in told]
+    assert spans == [(0.0, 600.0), (600.0, 1200.0), (1200.0, 1500.0)]

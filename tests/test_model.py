@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,3 +128,37 @@ def test_impossible_settings_are_refused() -> None:
         )
     with pytest.raises(ConfigError, match="head_dropout is 1.5, but a share is from 0 to 1"):
         DiarizerConfig(head_dropout=1.5)
+
+
+def upsampled(**settings: Any) -> Diarizer:
+    front_end = {"_target_": "diarize.frontend.stacking.Stacking", "width": 8}
+    encoder = {
+        "_target_": "diarize.encoder.transformer.Transformer",
+        "width": 8, "inner": 8, "num_layers": 1, "num_heads": 2,
+    }  # fmt: skip
+    config = DiarizerConfig(front_end=front_end, encoder=encoder, num_slots=3, **settings)
+    return Diarizer(config).eval()
+
+
+def test_a_finer_clock_begins_as_repetition() -> None:
+    diarizer = upsampled(upsampling=4, head_width=6)
+    assert diarizer.grid.frame_shift == 0.02
+    posterior, num_frames = diarizer.posterior(torch.randn(1, 16000), torch.tensor([16000]))
+    assert posterior.shape == (1, 52, 3) and num_frames.tolist() == [50]
+    torch.testing.assert_close(posterior[0, :48:4], posterior[0, 3:48:4])
+
+
+def test_finer_frames_of_a_batch_are_as_alone() -> None:
+    torch.manual_seed(0)
+    diarizer = upsampled(upsampling=8)
+    torch.nn.init.normal_(diarizer.head.upsampling.convolution.weight)
+    waveform, num_samples = torch.randn(2, 16000), torch.tensor([16000, 7000])
+    posterior, num_frames = diarizer.posterior(waveform, num_samples)
+    assert num_frames.tolist() == [100, 43]
+    alone, _ = diarizer.posterior(waveform[1:, :7000], num_samples[1:])
+    torch.testing.assert_close(posterior[1, :43], alone[0, :43], atol=1e-6, rtol=1e-5)
+
+
+def test_frames_are_cut_into_whole_steps() -> None:
+    with pytest.raises(ConfigError, match="upsampling: is 3, but a frame .* is 8 steps of 160"):
+        upsampled(upsampling=3)

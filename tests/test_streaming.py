@@ -14,10 +14,13 @@ from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError
 from diarize.formats.rttm import read_rttm
 from diarize.frontend.mel_stream import MelStream
-from diarize.inference import InferenceConfig, diarize_waveform
+from diarize.inference import Diarization, InferenceConfig, diarize_sessions, diarize_waveform
+from diarize.manifest import Session
 from diarize.model import Diarizer
 from diarize.module import TrainingConfig
-from diarize.streaming import StreamingDiarizer
+from diarize.postprocess import PostprocessConfig, to_turns
+from diarize.streaming import StreamingDiarizer, feed_together, finish_together
+from diarize.turns import in_order
 
 TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
 SHORT = "chunk=4,left=1,right=2,fifo=6,cache=20,update=5"
@@ -135,6 +138,109 @@ def test_a_stream_goes_on_from_its_state(diarizer: Diarizer, tmp_path: Path, pla
         ended.feed(samples)
 
 
+def test_streams_fed_together_answer_as_alone(diarizer: Diarizer) -> None:
+    """Of several lengths and latencies, one that begins later, one that is cut off."""
+    latencies = [SHORT, "chunk=7,left=2,right=3,fifo=20,cache=24,update=9", SHORT, SHORT]
+    audio = [noise(6.0, seed=1), noise(9.0, seed=2), noise(0.05, seed=3), noise(4.0, seed=4)]
+    alone = [
+        streamed(diarizer, *pair) for pair in zip(latencies, [[a] for a in audio], strict=True)
+    ]
+    streams = [StreamingDiarizer(diarizer, latency) for latency in latencies]
+    answers: list[list[np.ndarray]] = [[] for _ in streams]
+    for second in range(9):
+        present = [i for i in range(4) if second >= (3 if i == 3 else 0)]
+        pieces = []
+        for index in present:
+            first = 16_000 * (second - (3 if index == 3 else 0))
+            pieces.append(audio[index][first : first + 16_000])
+        heard = feed_together([streams[i] for i in present], pieces)
+        for index, posterior in zip(present, heard, strict=True):
+            answers[index].append(posterior)
+    for parts, rest in zip(answers, finish_together(streams), strict=True):
+        parts.append(rest)
+    for parts, expected in zip(answers, alone, strict=True):
+        np.testing.assert_allclose(np.concatenate(parts), expected, atol=2e-5)
+    assert [len(expected) for expected in alone] == [75, 113, 1, 50]
+
+
+def test_streams_of_several_models_are_not_fed_together(diarizer: Diarizer) -> None:
+    other = Diarizer(diarizer.config)
+    streams = [StreamingDiarizer(diarizer), StreamingDiarizer(other)]
+    with pytest.raises(ConfigError, match="have several models"):
+        feed_together(streams, [noise(1.0), noise(1.0)])
+
+
+def test_files_are_streamed_together_as_alone(diarizer: Diarizer, tmp_path: Path) -> None:
+    sessions = []
+    for index, seconds in enumerate((3.0, 5.0, 4.0)):
+        path = tmp_path / f"{index}.wav"
+        soundfile.write(path, noise(seconds, seed=index), 16000, subtype="FLOAT")
+        sessions.append(Session(str(index), path, where=str(path)))
+    config = InferenceConfig(latency=SHORT, batch_size=2)
+    for result in diarize_sessions(diarizer, sessions, config, progress=False):
+        assert isinstance(result, Diarization)
+        seconds = {"0": 3.0, "1": 5.0, "2": 4.0}[result.session_id]
+        alone = streamed(diarizer, SHORT, [noise(seconds, seed=int(result.session_id))])
+        np.testing.assert_allclose(result.posterior, alone, atol=2e-5)
+
+
+def test_turns_are_told_once_and_are_those_of_the_whole(diarizer: Diarizer) -> None:
+    postprocess = PostprocessConfig(onset=0.6, offset=0.5, min_duration_off=0.2)
+    samples = noise(12.0)
+    expected = to_turns(streamed(diarizer, SHORT, [samples]), 0.08, postprocess, 0.0, 12.0)
+    stream = StreamingDiarizer(diarizer, SHORT, postprocess)
+    told = []
+    for piece in np.split(samples, 24):
+        stream.feed(piece)
+        told += stream.turns()
+    early = len(told)
+    # The rest comes from another process.
+    other = StreamingDiarizer(diarizer, SHORT, postprocess)
+    other.load_state_dict(stream.state_dict())
+    for ending in (stream, other):
+        ending.finish()
+        turns = in_order(told + ending.turns())
+        assert [(t.start, t.end, t.speaker) for t in turns] == [
+            (pytest.approx(t.start), pytest.approx(t.end), t.speaker) for t in expected
+        ]
+        assert ending.turns() == []
+    assert 0 < early < len(expected)
+
+
+def test_turns_that_were_not_asked_for_are_kept_with_the_state(diarizer: Diarizer) -> None:
+    stream = StreamingDiarizer(diarizer, SHORT)
+    stream.feed(noise(8.0))
+    other = StreamingDiarizer(diarizer, SHORT)
+    other.load_state_dict(stream.state_dict())
+    assert stream.turns() == other.turns() != []
+
+
+def test_later_speakers_are_not_answered_for(diarizer: Diarizer) -> None:
+    samples = noise(5.0)
+    stream = StreamingDiarizer(diarizer, SHORT, max_speakers=2)
+    posterior = np.concatenate([stream.feed(samples), stream.finish()])
+    whole = streamed(diarizer, SHORT, [samples])
+    np.testing.assert_array_equal(posterior[:, :2], whole[:, :2])
+    assert not posterior[:, 2:].any() and whole[:, 2:].any()
+    assert {turn.speaker for turn in stream.turns()} <= {"speaker_0", "speaker_1"}
+    with pytest.raises(ConfigError, match="max_speakers is 0, but a stream tells of at least 1"):
+        StreamingDiarizer(diarizer, SHORT, max_speakers=0)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_hours(diarizer: Diarizer) -> None:
+    """Forty minutes, a minute again and again; turns that never end are told every ten."""
+    stream = StreamingDiarizer(diarizer, "chunk=340,left=0,right=40,fifo=40,cache=188,update=300")
+    minute = noise(60.0)
+    sizes = []
+    for _ in range(40):
+        stream.feed(minute)
+        stream.turns()
+        sizes.append(sum(tensor.nbytes for tensor in stream.state_dict().values()))
+    assert max(sizes[20:]) <= max(sizes[:20]) + 2**14
+    assert max(sizes) < 2**21
+
+
 def test_a_state_of_another_model_is_refused(diarizer: Diarizer) -> None:
     state = StreamingDiarizer(diarizer).state_dict() | {"cache": torch.zeros(0, 7)}
     with pytest.raises(
@@ -172,7 +278,7 @@ def test_infer_streams_at_the_latency_asked_for(
         assert np.abs(stored["posterior"] - found).max() > 0.01  # offline, all at once
     with pytest.raises(SystemExit):
         main([*command, "--latency", SHORT, "--window", "3"])
-    assert "--window and --overlap are for --latency offline" in capsys.readouterr().err
+    assert "--window and --overlap are for what is judged in windows" in capsys.readouterr().err
 
 
 def test_models_that_need_the_whole_recording_do_not_stream() -> None:

@@ -51,18 +51,28 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--latency", metavar="NAME",
-        help="of streaming models: 30.4s, 10s, 1.04s, 0.32s, or frames such as "
-        "chunk=6,left=1,right=7,fifo=188,cache=188,update=144; or offline, in windows",
+        help="of streaming models: offline, default, 30.4s, 10s, 1.04s, 0.64s, 0.32s, whichever "
+        "the model has, or frames such as chunk=6,left=1,right=7,fifo=188,cache=188,update=144",
     )  # fmt: skip
     parser.add_argument("--window", metavar="S", type=float, help="seconds judged at once")
     parser.add_argument("--overlap", metavar="S", type=float, help="seconds that windows share")
     parser.add_argument("--batch-size", metavar="N", type=int, help="windows judged together")
-    parser.add_argument(
-        "--max-speakers", metavar="N", type=int, help="who says least beyond so many is left out"
-    )
+    add_speakers(parser)
     add_postprocess(parser)
     parser.set_defaults(run=run_infer, refuse=parser.error)
     return parser
+
+
+def add_speakers(parser: argparse.ArgumentParser) -> None:
+    """Declare how many speakers there are."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--num-speakers", metavar="N", type=int, help="as many as are known to speak"
+    )
+    group.add_argument(
+        "--max-speakers", metavar="N", type=int, help="who says least beyond so many is left out; "
+        "in a stream, who comes last",
+    )  # fmt: skip
 
 
 def add_postprocess(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +80,10 @@ def add_postprocess(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "posteriors to turns", "default: what the model recommends; single flags win over a file"
     )
-    group.add_argument("--postprocess", metavar="NAME|PATH", help="a preset, or a YAML file")
+    group.add_argument(
+        "--postprocess", metavar="NAME|PATH",
+        help="a preset, such as dihard3 or callhome of Sortformer, or a YAML file",
+    )  # fmt: skip
     group.add_argument("--onset", metavar="P", type=float, help="speech begins above this")
     group.add_argument("--offset", metavar="P", type=float, help="speech ends below this")
     group.add_argument("--pad-onset", metavar="S", type=float, help="seconds added before")
@@ -208,27 +221,33 @@ def _sessions(args: argparse.Namespace) -> "list[Session]":
 def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig":
     """What the model recommends, and over it what was asked for."""
     from diarize.inference import InferenceConfig
-    from diarize.latency import OFFLINE
+    from diarize.latency import parse_latency
 
     config = InferenceConfig.of(diarizer)
-    postprocess = asked_postprocess(args, config.postprocess)
+    postprocess = asked_postprocess(args, config)
     asked = {
         name: getattr(args, name)
-        for name in ("latency", "window", "overlap", "batch_size", "max_speakers")
+        for name in ("latency", "window", "overlap", "batch_size", "max_speakers", "num_speakers")
     }
     config = replace(config, postprocess=postprocess, **_given(asked))
-    if config.latency != OFFLINE and not (args.window is args.overlap is None):
-        args.refuse(f"--window and --overlap are for --latency {OFFLINE}; it is {config.latency}")
+    windows = parse_latency(config.latency, config.latencies) is None
+    if not windows and not (args.window is args.overlap is None):
+        args.refuse(
+            f"--window and --overlap are for what is judged in windows; latency {config.latency} "
+            "of this model is not"
+        )
     return config
 
 
 def asked_postprocess(
-    args: argparse.Namespace, recommended: "PostprocessConfig"
+    args: argparse.Namespace, recommended: "InferenceConfig"
 ) -> "PostprocessConfig":
     """A preset or a file over what is recommended, and single flags over that."""
     from diarize.postprocess import PostprocessConfig, load_postprocess
 
-    config = load_postprocess(args.postprocess) if args.postprocess else recommended
+    config = recommended.postprocess
+    if args.postprocess:
+        config = load_postprocess(recommended.presets.get(args.postprocess, args.postprocess))
     asked = {field.name: getattr(args, field.name, None) for field in fields(PostprocessConfig)}
     return replace(config, **_given(asked))
 
