@@ -10,7 +10,6 @@ import numpy.typing as npt
 from diarize.postprocess import STEP, PostprocessConfig, to_turns
 from diarize.turns import Turn, in_order
 
-
 LONGEST = 600.0
 """Seconds after which a turn that does not end is told, and goes on as another."""
 

@@ -420,3 +420,12 @@ def test_devices_by_name():
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ConfigError, match=r"device 'gpu7' cannot be used .* Try 'auto' or 'cpu'"):
         choose_device("gpu7")
+
+
+def test_as_many_speakers_as_are_known(tiny: Diarizer, a_session) -> None:
+    waveform, _ = a_session(3, 6.0)
+    known = diarize_waveform(tiny, waveform, config=InferenceConfig(num_speakers=2))
+    least = diarize_waveform(tiny, waveform, config=InferenceConfig(max_speakers=2))
+    np.testing.assert_array_equal(known.posterior, least.posterior)
+    with pytest.raises(ConfigError, match="num_speakers is 0, but at least 1 speaks"):
+        InferenceConfig(num_speakers=0)

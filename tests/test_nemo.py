@@ -8,14 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from torch import Tensor
 
 from diarize.checkpoint import load_checkpoint
+from diarize.cli import main
 from diarize.errors import CheckpointError
 from diarize.nemo import NAMES, named
+from diarize.postprocess import PostprocessConfig
 
 Archive = Callable[..., Path]
 
@@ -148,6 +152,23 @@ def test_an_archive_becomes_a_diarizer(archive: Archive, mode: str) -> None:
 def test_streaming_archives_are_not_scaled(archive: Archive) -> None:
     diarizer = load_checkpoint(archive(CONFIG | {"streaming_mode": True}))
     assert diarizer.front_end.mel.config.peak_scaling == "none"
+
+
+def test_presets_are_those_of_its_generation(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = tmp_path / "talk.wav"
+    soundfile.write(audio, np.zeros(16000), 16000)
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "diarize.postprocess.load_postprocess", lambda n: asked.append(n) or PostprocessConfig()
+    )
+    streaming = changed("preprocessor", normalize="NA") | {"streaming_mode": True}
+    for config in (CONFIG, streaming):
+        command = ["infer", str(audio), "--model", str(archive(config))]
+        assert main([*command, "--postprocess", "callhome"]) == 0
+        assert main([*command, "--postprocess", "own.yaml"]) == 0
+    assert asked == ["v1_callhome", "own.yaml", "v2_callhome", "own.yaml"]
 
 
 def test_every_name_of_the_table_is_met() -> None:

@@ -103,6 +103,26 @@ def test_at_most_max_speakers_remain_where_nobody_stands_between_them() -> None:
     assert stitch(windows, 3, 0.5).any(axis=0).sum() == 3
 
 
+def test_as_many_speakers_as_are_known_remain_however_alike() -> None:
+    truth = drawn(
+        "####................",
+        "......####..........",
+        "............####....",
+        ".................###",
+    )
+    # The first two are one voice, hoarse in the second window.
+    voices = np.eye(4, 8)
+    voices[1] = 0.2 * voices[0] + voices[1]
+    spans = [(0, 20), (20, 40), (40, 60), (60, 80)]
+    windows = [oracle(truth, start, end, voices) for start, end in spans]
+    assert stitch(windows, 20, 0.5).any(axis=0).sum() == 4
+    three = stitch(windows, 20, 0.5, num_speakers=3)
+    assert three.any(axis=0).sum() == 3 and three[4:16, 0].all() and three[24:40, 0].all()
+    # With a low threshold all are one; that there are four is known better.
+    assert stitch(windows, 20, -1.0).any(axis=0).sum() < 4
+    assert stitch(windows, 20, -1.0, num_speakers=4).any(axis=0).sum() == 4
+
+
 def test_slots_of_one_window_stay_apart_however_alike_they_sound() -> None:
     truth = drawn(
         "##..##..##..##..##..",
