@@ -1,5 +1,6 @@
 """Nemotron-3 against stored outputs of transformers 5.23.0 (``shared/parity/README.md``)."""
 
+import ast
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 
 from diarize.checkpoint import load_checkpoint
 from diarize.inference import InferenceConfig, diarize_waveform
-from diarize.model import Diarizer
+from diarize.model import Diarizer, DiarizerConfig
+from diarize.nemotron import named
 from diarize.streaming import StreamingDiarizer, feed_together, finish_together
 
 pytestmark = pytest.mark.parity
@@ -64,7 +66,6 @@ def test_every_stage_equals_transformers(
     encoded = diarizer.encoder(heard, torch.tensor([380]))
     close(encoded[0], stored["enc_chunk0_last_hidden"], 1e-4)
     finer = diarizer.head.upsampling(diarizer.head.projection(encoded), torch.tensor([380]))
-    # Theirs are taken behind the ReLU or before it; both must follow from ours.
     close(finer[0, :64], stored["enc_chunk0_upsampled_first64"], 1e-4)
 
 
@@ -120,3 +121,25 @@ def test_a_batch_equals_transformers(
         # The last frame of theirs hears padding through its neighbours.
         expected = posterior_of(stored["odd_offline_batch_logits"][row])[: valid[row] - 8]
         close(posterior[: len(expected)], expected, 1e-4)
+
+
+def test_the_published_size_has_the_published_tensors(shared: Path) -> None:
+    published = {}
+    for line in (shared / "facts" / "keys" / "nemotron3.txt").read_text().splitlines()[1:]:
+        name, shape = line.split("\t")[:2]
+        published[named(name)] = ast.literal_eval(shape)
+    front_end = {"_target_": "diarize.frontend.stacking.Stacking"}
+    encoder = {
+        "_target_": "diarize.encoder.transformer.Transformer",
+        "width": 512, "inner": 2048, "num_layers": 31, "num_heads": 8, "activation": "gelu",
+        "pre_norm": True, "input_norm": True, "attention_bias": False, "positions": "rotary",
+    }  # fmt: skip
+    config = DiarizerConfig(
+        front_end=front_end, encoder=encoder, num_slots=8,
+        head_width=192, upsampling=8, learned_silence=True,
+    )  # fmt: skip
+    with torch.device("meta"):
+        own = Diarizer(config)
+    shapes = {n: tuple(t.shape) for n, t in own.state_dict().items() if "front_end.mel." not in n}
+    assert shapes == published and len(published) == 417
+    assert sum(parameter.numel() for parameter in own.parameters()) == 99_226_504
