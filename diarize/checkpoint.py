@@ -101,7 +101,9 @@ def build(checkpoint: Checkpoint) -> Diarizer:
             f"{checkpoint.path}: {len(unsound)} tensors hold NaN or infinity, such as "
             f"{unsound[0]}. Get the checkpoint anew."
         )
-    tensors = {name: checkpoint.tensors[name].to(own.dtype) for name, own in expected.items()}
+    tensors = {  # laid out as they are stored, since the last bit of a product depends on it
+        name: checkpoint.tensors[name].to(own.dtype).contiguous() for name, own in expected.items()
+    }
     diarizer.load_state_dict(tensors, assign=True)
     diarizer.postprocess = checkpoint.postprocess
     diarizer.inference = checkpoint.inference

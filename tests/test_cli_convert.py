@@ -1,23 +1,27 @@
 """`diarize convert`: any model as a native folder, which answers as it did."""
 
 import io
+import json
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+import test_nemotron
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from standin import Repository, StandIn
 from test_nemo import CONFIG, weights
 
 from diarize.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from diarize.cli import main
+from diarize.hub import PUBLISHED
 from diarize.model import Diarizer
 
 V1 = "nvidia/diar_sortformer_4spk-v1"
+NEMOTRON = "nvidia/Nemotron-3-Diarization"
 
 
 @pytest.fixture
@@ -130,24 +134,40 @@ def test_mistakes_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert caught.value.code == 2
 
 
-def test_a_published_model_is_fetched_and_keeps_its_name(archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [V1, NEMOTRON])
+def test_a_published_model_is_fetched_and_keeps_its_name(
+    name: str, archive: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("huggingface_hub")
-    files = {"diar_sortformer_4spk-v1.nemo": archive.read_bytes()}
-    output = tmp_path / "native"
+    local, output = archive, tmp_path / "native"
+    if name == NEMOTRON:
+        local = tmp_path / "theirs"
+        local.mkdir()
+        settings = test_nemotron.CONFIG | {"chunk_length": 340, "chunk_right_context": 40}
+        (local / "config.json").write_text(json.dumps(settings))
+        (local / "processor_config.json").write_text("{}")
+        save_file(test_nemotron.weights(), local / "model.safetensors")
+    known = PUBLISHED[name]
+    files = {file: (local / file if local.is_dir() else local).read_bytes() for file in known.files}
     with StandIn(tmp_path / "home") as hub:
-        hub.published[V1] = Repository(files)
+        hub.published[name] = Repository(files)
         done = subprocess.run(
-            [sys.executable, "-m", "diarize", "convert", V1, "--output", str(output)],
+            [sys.executable, "-m", "diarize", "convert", name, "--output", str(output)],
             env=hub.environment,
             cwd=tmp_path,
             capture_output=True,
             text=True,
         )
     assert done.returncode == 0 and done.stdout == "", done.stderr
-    assert done.stderr.startswith(f"{V1}: is downloaded, 493 MB; licence: CC-BY-NC-4.0\n")
+    assert done.stderr.startswith(f"{name}: is downloaded, ")
+    assert f"licence: {known.licence}\n" in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"diarize convert: {output}: ")
-    assert read_checkpoint(output).card == read_checkpoint(archive).card | {
-        "converted_from": V1,
-        "licence": "CC-BY-NC-4.0",
-    }
-    assert torch.equal(answer(load_checkpoint(output)), answer(load_checkpoint(archive)))
+    before, after = read_checkpoint(local), read_checkpoint(output)
+    assert after.card == before.card | {"converted_from": name, "licence": known.licence}
+    assert after.inference == before.inference
+    if name == NEMOTRON:
+        named = set(after.inference["latencies"]) - {"offline", "default"}
+        assert named == set(known.latencies)
+    diarizer = load_checkpoint(output)
+    assert diarizer.grid.frame_shift == known.frame_shift
+    assert torch.equal(answer(diarizer), answer(load_checkpoint(local)))
