@@ -1,6 +1,7 @@
 """Nemotron-3 against stored outputs of transformers 5.23.0 (``shared/parity/README.md``)."""
 
 import ast
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from diarize.checkpoint import load_checkpoint
 from diarize.inference import InferenceConfig, diarize_waveform
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.nemotron import named
+from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.streaming import StreamingDiarizer, feed_together, finish_together
 
 pytestmark = pytest.mark.parity
@@ -143,3 +145,16 @@ def test_the_published_size_has_the_published_tensors(shared: Path) -> None:
     shapes = {n: tuple(t.shape) for n, t in own.state_dict().items() if "front_end.mel." not in n}
     assert shapes == published and len(published) == 417
     assert sum(parameter.numel() for parameter in own.parameters()) == 99_226_504
+
+
+@pytest.mark.parametrize("mode", ["offline", "low_latency"])
+def test_turns_equal_transformers(mode: str, stored: dict[str, np.ndarray], shared: Path) -> None:
+    posterior = posterior_of(stored[f"{mode}_logits"])
+    told = json.loads((shared / "parity" / "nemotron3" / "segments.json").read_text())[mode]
+    turns = to_turns(posterior, 0.01, PostprocessConfig())
+    # As in NeMo, speech that lasts to the end ends 10 ms before it: in the last frame alone, nowhere.
+    lost = (posterior[-1] > 0.5) & (posterior[-2] <= 0.5)
+    assert len(turns) == told["n"] - lost.sum()
+    ours = [(turn.start, int(turn.speaker[-1]), turn.end) for turn in turns]
+    theirs = [(turn["Start"], turn["Speaker"], turn["End"]) for turn in told["first"]]
+    assert sorted(ours)[: len(theirs)] == theirs
