@@ -149,7 +149,7 @@ def test_the_published_size_has_the_published_tensors(shared: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["offline", "low_latency"])
 def test_turns_equal_transformers(mode: str, stored: dict[str, np.ndarray], shared: Path) -> None:
-    posterior = posterior_of(stored[f"{mode}_logits"])
+    posterior = posterior_of(stored[f"{mode}_logits"])[:6000]  # then the masked row
     told = json.loads((shared / "parity" / "nemotron3" / "segments.json").read_text())[mode]
     turns = to_turns(posterior, 0.01, PostprocessConfig())
     # As in NeMo, speech that lasts to the end ends 10 ms before it: in the last frame alone, nowhere.
