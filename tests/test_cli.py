@@ -20,7 +20,7 @@ from diarize.formats.uem import write_uem
 from diarize.manifest import Session, read_manifest, write_manifest
 from diarize.turns import Segment, Turn
 
-VERBS = ("manifest", "check", "simulate", "train", "infer", "score")
+VERBS = ("manifest", "check", "simulate", "train", "infer", "stream", "score", "models", "convert")
 TALK = [Turn(0.5, 2.0, "ann"), Turn(2.0, 3.0, "bob")]
 
 

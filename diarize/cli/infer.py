@@ -32,7 +32,8 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--manifest", metavar="FILE", type=Path, help="sessions, as JSON Lines")
     parser.add_argument("--session-id", metavar="ID", help="of a single AUDIO; default: its name")
     parser.add_argument(
-        "--model", metavar="NAME|PATH", default="default", help="a name, a checkpoint, or exp/name"
+        "--model", metavar="NAME|PATH", default="default",
+        help="packaged, on Hugging Face (`diarize models`), a checkpoint, or exp/name",
     )
     parser.add_argument(
         "--output", metavar="DIR", default="-", help="a file per session and format"
