@@ -1,0 +1,404 @@
+"""Sortformer against NeMo itself: weights, audio and settings are drawn anew in every run.
+
+Skipped where NeMo is not installed; ``docs/parity.md`` says how to install it. A run prints its
+seed where it fails: ``DIARIZE_PARITY_SEED`` repeats it. ``DIARIZE_PARITY_SIZE=full`` takes the
+published sizes. ``pytest -rP`` shows the differences.
+
+A speaker cache keeps whichever frames score best. Where two score alike to within rounding, both
+implementations are right and their streams part: such a close call is told from NeMo's side, and
+the stream compared until then, and another drawn.
+"""
+
+import math
+import os
+import secrets
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diarize.checkpoint import load_checkpoint
+from diarize.latency import StreamingConfig, format_latency
+from diarize.model import Diarizer
+from diarize.streaming import StreamingDiarizer
+
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.timeout(1800),
+    pytest.mark.filterwarnings("ignore"),  # theirs
+]
+
+SEED = int(os.environ.get("DIARIZE_PARITY_SEED") or secrets.randbelow(2**31))
+SIZE = os.environ.get("DIARIZE_PARITY_SIZE") or "tiny"
+SAMPLE_RATE = 16000
+DRAWS = range(6 if SIZE == "tiny" else 2)
+
+ROUNDING = {"tiny": 1e-5, "full": 5e-5}[SIZE]
+"""How far posteriors of equal weights are apart, at most; what is nearer to a threshold, or to
+another score, is a close call."""
+
+SIZES = {
+    "tiny": {"width": 64, "layers": 2, "channels": 16, "heads": 4, "after": (2, 32, 64)},
+    "full": {"width": 512, "layers": 18, "channels": 256, "heads": 8, "after": (18, 192, 768)},
+}
+"""FastConformer's, and number of layers, width and inner width of the Transformer after it."""
+
+PARAMETERS = {1: 123_219_976, 2: 117_693_960}
+"""Of the published models, by version."""
+
+
+def draw(*key: int) -> np.random.Generator:
+    """What decides a test's weights, audio and settings; says how to repeat it."""
+    print(f"DIARIZE_PARITY_SEED={SEED} DIARIZE_PARITY_SIZE={SIZE}")
+    return np.random.default_rng([SEED, *key])
+
+
+def some_audio(generator: np.random.Generator, shortest: float, longest: float) -> Tensor:
+    """(1, sample): noise, and four harmonic tones that come and go; lengths in seconds."""
+    num_samples = int(generator.uniform(shortest, longest) * SAMPLE_RATE)
+    time = np.arange(num_samples) / SAMPLE_RATE
+    audio = generator.normal(0, 10 ** generator.uniform(-2.5, -1.5), num_samples)
+    for pitch in (110.0, 185.0, 260.0, 340.0):
+        levels = generator.choice([0, 0, 0.03, 0.1, 0.3], size=num_samples // 6400 + 1)
+        tone = sum(np.sin(2 * np.pi * n * pitch * time) / n for n in range(1, 7))
+        audio += np.repeat(levels, 6400)[:num_samples] * tone
+    return torch.tensor(0.9 * audio / np.abs(audio).max(), dtype=torch.float32)[None]
+
+
+def same(what: str, ours: Any, theirs: Any, atol: float) -> None:
+    ours, theirs = torch.as_tensor(ours), torch.as_tensor(theirs)
+    if ours.shape == theirs.shape and ours.numel():
+        print(f"{what}: at most {(ours - theirs).abs().max():.1e} apart, {atol:.0e} allowed")
+    torch.testing.assert_close(ours, theirs, atol=atol, rtol=0, msg=lambda m: f"{what}: {m}")
+
+
+@torch.no_grad()
+def draw_weights(model: nn.Module, generator: np.random.Generator) -> None:
+    """Every tensor its own, so that none can stand for another; residual branches are weak, so
+    that frames stay different through many layers."""
+    source = torch.Generator().manual_seed(int(generator.integers(2**31)))
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        noise = torch.randn(tensor.shape, generator=source)
+        stem, _, last = name.rpartition(".")
+        if last == "running_mean":
+            tensor.copy_(0.1 * noise)
+        elif last == "running_var":
+            tensor.copy_(1 + 0.2 * noise.tanh())
+        elif not isinstance(tensor, nn.Parameter):
+            continue
+        elif tensor.dim() > 1:
+            gain = 0.4 if stem.endswith(BRANCH_ENDS) else 1.3
+            tensor.copy_(gain * noise / math.sqrt(tensor[0].numel()))
+        else:
+            tensor.copy_(0.1 * noise + ("norm" in stem and last == "weight"))
+
+
+BRANCH_ENDS = (
+    ("linear2", "linear_out", "pointwise_conv2", "out_projection", "dense_out")  # NeMo's
+    + ("o_proj", "fc2")  # transformers'
+)
+
+
+@torch.no_grad()
+def spread(linear: nn.Linear, run: Callable[[], Any], deviation: float, mean: float = 0.0) -> None:
+    """Give what a linear map says of the audio that ``run`` hears this mean and deviation."""
+    said: list[Tensor] = []
+    hook = linear.register_forward_hook(lambda *call: said.append(call[-1].flatten(0, -2)))
+    run()
+    hook.remove()
+    factor = deviation / torch.cat(said).std(dim=0)
+    linear.weight.mul_(factor[:, None])
+    if linear.bias is not None:
+        linear.bias.sub_(torch.cat(said).mean(dim=0)).mul_(factor).add_(mean)
+
+
+@torch.no_grad()
+def speak(head: nn.Linear, run: Callable[[], Any]) -> None:
+    """Let slots speak alone, together and not at all: half of what moves them is common."""
+    head.weight.add_(head.weight.mean(dim=0) * math.sqrt(len(head.weight)))
+    spread(head, run, deviation=2.5, mean=-1.5)
+
+
+def nemo_config(version: int) -> dict[str, Any]:
+    """NeMo's settings of Sortformer v1, offline, or v2, streaming."""
+    size, mels = SIZES[SIZE], {1: 80, 2: 128}[version]
+    layers, inner_width, inner = size["after"]
+    modules = "nemo.collections.asr.modules."
+    return {
+        "sample_rate": SAMPLE_RATE,
+        "max_num_of_spks": 4,
+        "streaming_mode": version == 2,
+        "model_defaults": {"fc_d_model": size["width"], "tf_d_model": inner_width},
+        "preprocessor": {
+            "_target_": modules + "AudioToMelSpectrogramPreprocessor",
+            "sample_rate": SAMPLE_RATE,
+            "normalize": {1: "per_feature", 2: "NA"}[version],
+            "window_size": 0.025,
+            "window_stride": 0.01,
+            "features": mels,
+            "n_fft": 512,
+        },
+        "encoder": {
+            "_target_": modules + "ConformerEncoder",
+            "feat_in": mels,
+            "n_layers": size["layers"] - (SIZE == "full" and version == 2),
+            "d_model": size["width"],
+            "n_heads": size["heads"],
+            "subsampling": "dw_striding",
+            "subsampling_factor": 8,
+            "subsampling_conv_channels": size["channels"],
+            "conv_kernel_size": 9,
+        },
+        "transformer_encoder": {
+            "_target_": modules + "transformer.transformer_encoders.TransformerEncoder",
+            "num_layers": layers,
+            "hidden_size": inner_width,
+            "inner_size": inner,
+            "num_attention_heads": size["heads"],
+            "hidden_act": "relu",
+            "pre_ln": False,
+        },
+        "sortformer_modules": {
+            "_target_": modules + "sortformer_modules.SortformerModules",
+            "num_spks": 4,
+            "fc_d_model": size["width"],
+            "tf_d_model": inner_width,
+        },
+        "loss": {"_target_": "nemo.collections.asr.losses.bce_loss.BCELoss"},
+    }
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[Any, Path]]:
+    """A function: version -> NeMo's model with weights of this run, and the archive it saved."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sortformer = pytest.importorskip("nemo.collections.asr.models").SortformerEncLabelModel
+    from omegaconf import OmegaConf
+
+    made: dict[int, tuple[Any, Path]] = {}
+
+    def make(version: int) -> tuple[Any, Path]:
+        if version not in made:
+            generator = draw(version)
+            theirs = sortformer(OmegaConf.create(nemo_config(version))).eval()
+            draw_weights(theirs, generator)
+            audio = some_audio(generator, 20, 20)
+            num_samples = torch.tensor([audio.shape[1]])
+
+            def run() -> None:
+                theirs(audio_signal=audio, audio_signal_length=num_samples)
+
+            modules = theirs.sortformer_modules
+            for linear in (theirs.encoder.pre_encode.out, modules.encoder_proj):
+                spread(linear, run, deviation=1.0)
+            speak(modules.single_hidden_to_spks, run)
+            if SIZE == "full":
+                assert sum(p.numel() for p in theirs.parameters()) == PARAMETERS[version]
+            path = tmp_path_factory.mktemp("nemo") / f"v{version}.nemo"
+            theirs.save_to(str(path))
+            made[version] = theirs, path
+        return made[version]
+
+    return make
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("number", DRAWS)
+@torch.no_grad()
+def test_every_stage_offline(
+    version: int,
+    number: int,
+    models: Callable[[int], tuple[Any, Path]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs, path = models(version)
+    ours = load_checkpoint(path)
+    if version == 2:  # as NeMo runs it with streaming_mode switched off
+        monkeypatch.setattr(theirs, "streaming_mode", False)
+        ours.front_end.mel.config.peak_scaling = "item"
+    generator = draw(version, 1, number)
+    audio = some_audio(generator, *[(0.02, 0.2), (0.2, 5), (5, 60)][number % 3])
+    num_samples = torch.tensor([audio.shape[1]])
+
+    mel, lengths = theirs.process_signal(audio, num_samples)
+    mel = mel[:, :, : lengths.max()]
+    encoded, _ = theirs.encoder(audio_signal=mel, length=lengths)
+    posterior = theirs(audio_signal=audio, audio_signal_length=num_samples)
+    print(f"{audio.shape[1]} samples, posteriors deviate by {posterior.std():.2f}")
+
+    features, num_frames = ours.front_end.mel(audio, num_samples)
+    assert num_frames.tolist() == lengths.tolist()
+    same("mel", features, mel.mT, 1e-4)
+    embedding = ours.front_end.encode(*ours.front_end.subsampling(mel.mT, lengths))
+    same("encoder, of the same mel", embedding, encoded.mT, 2e-5)
+    same("encoder", ours.embed(audio, num_samples)[0], encoded.mT, 1e-4)
+    same("posterior", ours.posterior(audio, num_samples)[0], posterior, ROUNDING * 2)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@torch.no_grad()
+def test_padded_batches_offline(
+    version: int, models: Callable[[int], tuple[Any, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, path = models(version)
+    ours = load_checkpoint(path)
+    if version == 2:
+        monkeypatch.setattr(theirs, "streaming_mode", False)
+        ours.front_end.mel.config.peak_scaling = "item"
+    generator = draw(version, 2)
+    # NeMo divides by the largest sample of all, we by each item's own: here all have the same.
+    items = [audio[0] / audio.max() for audio in (some_audio(generator, 0.1, 12) for _ in range(4))]
+    num_samples = torch.tensor([len(item) for item in items])
+    audio = nn.utils.rnn.pad_sequence(items, batch_first=True)
+    posterior = theirs(audio_signal=audio, audio_signal_length=num_samples)
+    same("posterior", ours.posterior(audio, num_samples)[0], posterior, ROUNDING * 2)
+
+
+def some_settings(generator: np.random.Generator, num_slots: int = 4) -> StreamingConfig:
+    """What can be run, useful or not: now and then there is no queue, context or silence."""
+
+    def pick(least: int, most: int) -> int:
+        return int(generator.integers(least, most + 1))
+
+    chunk, fifo, silence = pick(1, 40), pick(0, 3) and pick(1, 80), pick(0, 3)
+    return StreamingConfig(
+        chunk=chunk,
+        left=pick(0, 4),
+        right=pick(0, min(12, chunk - 1)),
+        fifo=fifo,
+        cache=pick((1 + silence) * num_slots, 120),
+        update=pick(1, fifo + chunk + 5),
+        silence=silence,
+    )
+
+
+NAMES = {
+    "chunk": "chunk_len",
+    "left": "chunk_left_context",
+    "right": "chunk_right_context",
+    "fifo": "fifo_len",
+    "cache": "spkcache_len",
+    "update": "spkcache_update_period",
+    "silence": "spkcache_sil_frames_per_spk",
+}
+
+
+@dataclass
+class Heard:
+    """What NeMo's stream came to.
+
+    Attributes:
+        posterior: (frame, slot).
+        sure: frames until the first close call.
+        state: NeMo's, at the end; None if nothing was heard.
+        compressed: how many times the cache was.
+    """
+
+    posterior: Tensor
+    sure: int
+    state: Any
+    compressed: int
+
+
+@torch.no_grad()
+def hear(theirs: Any, audio: Tensor, config: StreamingConfig) -> Heard:
+    """Run NeMo's stream, and look over its shoulder."""
+    modules = theirs.sortformer_modules
+    update, compress = modules.streaming_update, modules._compress_spkcache
+    silence = modules._get_silence_profile
+    heard = Heard(torch.zeros(0, 4), 0, None, 0)
+    calls = [False]
+
+    def watched_update(*args: Any, **kwargs: Any) -> Any:
+        close = calls[-1]
+        state, posterior = update(*args, **kwargs)
+        heard.sure += 0 if close else posterior.shape[1]
+        heard.state = state
+        return state, posterior
+
+    def watched_silence(mean: Tensor, count: Tensor, embedding: Tensor, posterior: Tensor) -> Any:
+        margin = (posterior.sum(dim=2) - modules.sil_threshold).abs().min()
+        calls.append(calls[-1] or bool(margin < 4 * ROUNDING))
+        return silence(mean, count, embedding, posterior)
+
+    def watched_compress(emb_seq: Tensor, preds: Tensor, mean_sil_emb: Tensor, **rest: Any) -> Any:
+        rows = torch.arange(1.0, emb_seq.shape[1] + 1)[None, :, None]
+        # The same row may stand there twice, and its copies stay alike.
+        shifts = [ROUNDING * torch.sin(1e7 * n * preds) for n in range(5)]
+        kept = [compress(rows, preds + s, torch.zeros(1, 1), **rest)[0] for s in shifts]
+        calls.append(calls[-1] or any(not torch.equal(k, kept[0]) for k in kept))
+        heard.compressed += 1
+        return compress(emb_seq=emb_seq, preds=preds, mean_sil_emb=mean_sil_emb, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for ours, name in NAMES.items():
+            patch.setattr(modules, name, getattr(config, ours))
+        modules._check_streaming_parameters()
+        patch.setattr(modules, "streaming_update", watched_update)
+        patch.setattr(modules, "_get_silence_profile", watched_silence)
+        patch.setattr(modules, "_compress_spkcache", watched_compress)
+        num_samples = torch.tensor([audio.shape[1]])
+        heard.posterior = theirs(audio_signal=audio, audio_signal_length=num_samples)[0]
+    return heard
+
+
+def stream(
+    ours: Diarizer, latency: str, audio: Tensor, generator: np.random.Generator
+) -> tuple[Tensor, StreamingDiarizer]:
+    """Posteriors of a stream that is fed in pieces of any length, and the stream at its end."""
+    streaming = StreamingDiarizer(ours, latency)
+    cuts = np.sort(generator.integers(0, audio.shape[1] + 1, size=generator.integers(1, 12)))
+    pieces = [streaming.feed(piece) for piece in np.split(audio[0].numpy(), cuts)]
+    return torch.as_tensor(np.concatenate([*pieces, streaming.finish()])), streaming
+
+
+@pytest.mark.parametrize("number", DRAWS)
+def test_streams(number: int, models: Callable[[int], tuple[Any, Path]]) -> None:
+    theirs, path = models(2)
+    ours = load_checkpoint(path)
+    generator = draw(2, 3, number)
+    config = some_settings(generator)
+    for _ in range(8):
+        audio = some_audio(generator, *[(1, 10), (10, 40), (40, 90)][number % 3])
+        heard = hear(theirs, audio, config)
+        posterior, streaming = stream(ours, format_latency(config), audio, generator)
+        memory = streaming._memory
+        print(
+            f"{format_latency(config)}: {audio.shape[1]} samples, cache compressed "
+            f"{heard.compressed} times, {memory.num_silence} silent frames, "
+            f"{heard.sure} of {len(posterior)} frames before a close call"
+        )
+        assert posterior.shape == heard.posterior.shape
+        same("posterior", posterior[: heard.sure], heard.posterior[: heard.sure], 1e-4)
+        if heard.sure == len(posterior):
+            break
+    else:
+        pytest.fail("eight streams had a close call each, so that none was compared to its end")
+    same("cache", memory.cache, heard.state.spkcache[0], 1e-4)
+    same("queue", memory.fifo, heard.state.fifo[0], 1e-4)
+    same("silence", memory.silence, heard.state.mean_sil_emb[0], 1e-4)
+    assert memory.num_silence == heard.state.n_sil_frames[0]
+    assert (memory.cache_posterior is None) == (heard.state.spkcache_preds is None)
+    if memory.cache_posterior is not None:
+        same("posterior of the cache", memory.cache_posterior, heard.state.spkcache_preds[0], 1e-4)
+
+
+def test_the_archive_says_how_it_streams(models: Callable[[int], tuple[Any, Path]]) -> None:
+    theirs, path = models(2)
+    ours = load_checkpoint(path)
+    generator = draw(2, 4)
+    audio = some_audio(generator, 30, 60)
+    modules = theirs.sortformer_modules
+    stored = replace(
+        StreamingConfig(), **{ours: getattr(modules, name) for ours, name in NAMES.items()}
+    )
+    heard = hear(theirs, audio, stored)
+    posterior, _ = stream(ours, ours.inference["latency"], audio, generator)
+    same("posterior", posterior[: heard.sure], heard.posterior[: heard.sure], 1e-4)
