@@ -3,9 +3,9 @@ r"""How a trained model is best run, chosen on development sessions alone.
     python recipes/mini/choose.py exp/mini/long \
         exp/mini/data/dev/manifest.jsonl ../shared/real/dev.jsonl
 
-Every window is run with every threshold, shortest turn and shortest gap below; a line of each of
-the best says the DER (collar 0, overlap scored) on every manifest. The best by their mean comes
-last, as the settings that ``package.py`` takes.
+Every window and overlap is run with every threshold, shortest turn and shortest gap below; a line
+of each of the best says the DER (collar 0, overlap scored) on every manifest. The best by their
+mean comes last, as the settings that ``package.py`` takes.
 """
 
 import argparse
@@ -23,8 +23,9 @@ from diarize.model import Diarizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.score import DiarizationError, score
 
-WINDOWS = (60.0, 120.0)
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
+WINDOWS = ((120.0, 40.0), (120.0, 90.0), (180.0, 60.0), (240.0, 80.0))
+"""Seconds, and seconds that neighbours share."""
+THRESHOLDS = (0.4, 0.5, 0.55, 0.6, 0.65)
 SHORTEST_TURNS = (0.0, 0.24)
 SHORTEST_GAPS = (0.0, 0.24, 0.48)
 
@@ -39,15 +40,15 @@ def main() -> int:
     diarizer = load_checkpoint(args.model)
     manifests = [read_manifest(path) for path in args.manifests]
     rows = []
-    for window in WINDOWS:
-        heard = [judge(diarizer, sessions, window) for sessions in manifests]
+    for window, overlap in WINDOWS:
+        heard = [judge(diarizer, sessions, window, overlap) for sessions in manifests]
         for onset, on, off in itertools.product(THRESHOLDS, SHORTEST_TURNS, SHORTEST_GAPS):
             config = PostprocessConfig(onset, onset, min_duration_on=on, min_duration_off=off)
             ders = [
                 total(sessions, results, config)
                 for sessions, results in zip(manifests, heard, strict=True)
             ]
-            settings = f"window={window:g} postprocess.onset={onset} postprocess.offset={onset}"
+            settings = f"window={window:g} overlap={overlap:g} postprocess.onset={onset} postprocess.offset={onset}"
             settings += f" postprocess.min_duration_on={on} postprocess.min_duration_off={off}"
             rows.append((float(np.mean(ders)), ders, settings))
     for mean, ders, settings in sorted(rows, reverse=True)[-10:]:
@@ -56,10 +57,13 @@ def main() -> int:
     return 0
 
 
-def judge(diarizer: Diarizer, sessions: list[Session], window: float) -> dict[str, Diarization]:
+def judge(
+    diarizer: Diarizer, sessions: list[Session], window: float, overlap: float
+) -> dict[str, Diarization]:
     """Posteriors of every session."""
     results = {}
-    for result in diarize_sessions(diarizer, sessions, InferenceConfig(window=window)):
+    config = InferenceConfig(window=window, overlap=overlap)
+    for result in diarize_sessions(diarizer, sessions, config):
         if isinstance(result, Failure):
             raise SystemExit(f"choose.py: {result.session_id}: {result.reason}")
         results[result.session_id] = result

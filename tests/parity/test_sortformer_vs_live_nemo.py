@@ -125,16 +125,16 @@ def speak(head: nn.Linear, run: Callable[[], Any]) -> None:
     spread(head, run, deviation=2.5, mean=-1.5)
 
 
-def nemo_config(version: int) -> dict[str, Any]:
+def nemo_config(version: int, size: str = SIZE) -> dict[str, Any]:
     """NeMo's settings of Sortformer v1, offline, or v2, streaming."""
-    size, mels = SIZES[SIZE], {1: 80, 2: 128}[version]
-    layers, inner_width, inner = size["after"]
+    sizes, mels = SIZES[size], {1: 80, 2: 128}[version]
+    layers, width, inner = sizes["after"]
     modules = "nemo.collections.asr.modules."
     return {
         "sample_rate": SAMPLE_RATE,
         "max_num_of_spks": 4,
         "streaming_mode": version == 2,
-        "model_defaults": {"fc_d_model": size["width"], "tf_d_model": inner_width},
+        "model_defaults": {"fc_d_model": sizes["width"], "tf_d_model": width},
         "preprocessor": {
             "_target_": modules + "AudioToMelSpectrogramPreprocessor",
             "sample_rate": SAMPLE_RATE,
@@ -147,63 +147,75 @@ def nemo_config(version: int) -> dict[str, Any]:
         "encoder": {
             "_target_": modules + "ConformerEncoder",
             "feat_in": mels,
-            "n_layers": size["layers"] - (SIZE == "full" and version == 2),
-            "d_model": size["width"],
-            "n_heads": size["heads"],
+            "n_layers": sizes["layers"] - (size == "full" and version == 2),
+            "d_model": sizes["width"],
+            "n_heads": sizes["heads"],
             "subsampling": "dw_striding",
             "subsampling_factor": 8,
-            "subsampling_conv_channels": size["channels"],
+            "subsampling_conv_channels": sizes["channels"],
             "conv_kernel_size": 9,
         },
         "transformer_encoder": {
             "_target_": modules + "transformer.transformer_encoders.TransformerEncoder",
             "num_layers": layers,
-            "hidden_size": inner_width,
+            "hidden_size": width,
             "inner_size": inner,
-            "num_attention_heads": size["heads"],
+            "num_attention_heads": sizes["heads"],
             "hidden_act": "relu",
             "pre_ln": False,
         },
         "sortformer_modules": {
             "_target_": modules + "sortformer_modules.SortformerModules",
             "num_spks": 4,
-            "fc_d_model": size["width"],
-            "tf_d_model": inner_width,
+            "fc_d_model": sizes["width"],
+            "tf_d_model": width,
         },
         "loss": {"_target_": "nemo.collections.asr.losses.bce_loss.BCELoss"},
     }
 
 
+Build = Callable[[dict[str, Any], np.random.Generator, Path], Any]
+Models = Callable[[int], tuple[Any, Path]]
+
+
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[Any, Path]]:
-    """A function: version -> NeMo's model with weights of this run, and the archive it saved."""
+def build() -> Build:
+    """A function: settings, what decides the weights, where to save -> NeMo's model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sortformer = pytest.importorskip("nemo.collections.asr.models").SortformerEncLabelModel
     from omegaconf import OmegaConf
 
+    def build_one(config: dict[str, Any], generator: np.random.Generator, path: Path) -> Any:
+        model = sortformer(OmegaConf.create(config)).eval()
+        draw_weights(model, generator)
+        audio = some_audio(generator, 20, 20)
+        num_samples = torch.tensor([audio.shape[1]])
+
+        def run() -> None:
+            model(audio_signal=audio, audio_signal_length=num_samples)
+
+        for linear in (model.encoder.pre_encode.out, model.sortformer_modules.encoder_proj):
+            spread(linear, run, deviation=1.0)
+        speak(model.sortformer_modules.single_hidden_to_spks, run)
+        model.save_to(str(path))
+        return model
+
+    return build_one
+
+
+@pytest.fixture(scope="module")
+def models(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """A function: version -> NeMo's model with weights of this run, and the archive it saved."""
     made: dict[int, tuple[Any, Path]] = {}
 
     def make(version: int) -> tuple[Any, Path]:
         if version not in made:
-            generator = draw(version)
-            theirs = sortformer(OmegaConf.create(nemo_config(version))).eval()
-            draw_weights(theirs, generator)
-            audio = some_audio(generator, 20, 20)
-            num_samples = torch.tensor([audio.shape[1]])
-
-            def run() -> None:
-                theirs(audio_signal=audio, audio_signal_length=num_samples)
-
-            modules = theirs.sortformer_modules
-            for linear in (theirs.encoder.pre_encode.out, modules.encoder_proj):
-                spread(linear, run, deviation=1.0)
-            speak(modules.single_hidden_to_spks, run)
-            if SIZE == "full":
-                assert sum(p.numel() for p in theirs.parameters()) == PARAMETERS[version]
             path = tmp_path_factory.mktemp("nemo") / f"v{version}.nemo"
-            theirs.save_to(str(path))
-            made[version] = theirs, path
+            model = build(nemo_config(version), draw(version), path)
+            if SIZE == "full":
+                assert sum(p.numel() for p in model.parameters()) == PARAMETERS[version]
+            made[version] = model, path
         return made[version]
 
     return make
@@ -215,7 +227,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[An
 def test_every_stage_offline(
     version: int,
     number: int,
-    models: Callable[[int], tuple[Any, Path]],
+    models: Models,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     theirs, path = models(version)
@@ -245,7 +257,7 @@ def test_every_stage_offline(
 @pytest.mark.parametrize("version", [1, 2])
 @torch.no_grad()
 def test_padded_batches_offline(
-    version: int, models: Callable[[int], tuple[Any, Path]], monkeypatch: pytest.MonkeyPatch
+    version: int, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, path = models(version)
     ours = load_checkpoint(path)
@@ -259,6 +271,55 @@ def test_padded_batches_offline(
     audio = nn.utils.rnn.pad_sequence(items, batch_first=True)
     posterior = theirs(audio_signal=audio, audio_signal_length=num_samples)
     same("posterior", ours.posterior(audio, num_samples)[0], posterior, ROUNDING * 2)
+
+
+@pytest.mark.parametrize("number", range(6))
+@torch.no_grad()
+def test_other_builds(number: int, build: Build, tmp_path: Path) -> None:
+    """Small ones, whatever the size of the others: settings that no published model has."""
+    generator = draw(3, number)
+    streaming = bool(number % 2)
+    config = nemo_config(1 + streaming, "tiny")
+
+    def pick(*values: Any) -> Any:
+        return values[generator.integers(len(values))]
+
+    mels, num_slots = pick(40, 64, 80, 128), pick(2, 3, 5)
+    context = pick(-1, 3, 20)
+    config["max_num_of_spks"] = config["sortformer_modules"]["num_spks"] = num_slots
+    config["preprocessor"] |= {
+        "features": mels,
+        "window_size": pick(0.02, 0.025, 0.032),
+        "preemph": pick(0.97, 0.9, 0.0),
+    }
+    config["encoder"] |= {
+        "feat_in": mels,
+        "n_heads": pick(1, 2, 8),
+        "att_context_size": [context, context],
+        "xscaling": pick(True, False),
+        "conv_kernel_size": pick(5, 9, 31),
+        "conv_norm_type": pick("batch_norm", "layer_norm"),
+        "ff_expansion_factor": pick(2, 4),
+    }
+    config["transformer_encoder"] |= {
+        "num_attention_heads": pick(1, 2, 8),
+        "hidden_act": pick("relu", "gelu"),
+    }
+    print({name: config[name] for name in ("preprocessor", "encoder", "transformer_encoder")})
+    theirs = build(config, generator, tmp_path / "other.nemo")
+    ours = load_checkpoint(tmp_path / "other.nemo")
+    assert ours.num_slots == num_slots
+    audio = some_audio(generator, 1, 20)
+    num_samples = torch.tensor([audio.shape[1]])
+    if streaming:
+        settings = some_settings(generator, num_slots)
+        heard = hear(theirs, audio, settings)
+        posterior, _ = stream(ours, format_latency(settings), audio, generator)
+        same("stream", posterior[: heard.sure], heard.posterior[: heard.sure], 1e-4)
+        theirs.streaming_mode = False
+        ours.front_end.mel.config.peak_scaling = "item"
+    expected = theirs(audio_signal=audio, audio_signal_length=num_samples)
+    same("posterior", ours.posterior(audio, num_samples)[0], expected, ROUNDING * 2)
 
 
 def some_settings(generator: np.random.Generator, num_slots: int = 4) -> StreamingConfig:
@@ -313,27 +374,28 @@ def hear(theirs: Any, audio: Tensor, config: StreamingConfig) -> Heard:
     modules = theirs.sortformer_modules
     update, compress = modules.streaming_update, modules._compress_spkcache
     silence = modules._get_silence_profile
-    heard = Heard(torch.zeros(0, 4), 0, None, 0)
-    calls = [False]
+    heard = Heard(torch.zeros(0, modules.n_spk), 0, None, 0)
+    close = False
 
     def watched_update(*args: Any, **kwargs: Any) -> Any:
-        close = calls[-1]
-        state, posterior = update(*args, **kwargs)
-        heard.sure += 0 if close else posterior.shape[1]
-        heard.state = state
-        return state, posterior
+        was_close = close
+        heard.state, posterior = update(*args, **kwargs)
+        heard.sure += 0 if was_close else posterior.shape[1]
+        return heard.state, posterior
 
     def watched_silence(mean: Tensor, count: Tensor, embedding: Tensor, posterior: Tensor) -> Any:
+        nonlocal close
         margin = (posterior.sum(dim=2) - modules.sil_threshold).abs().min()
-        calls.append(calls[-1] or bool(margin < 4 * ROUNDING))
+        close |= bool(margin < modules.n_spk * ROUNDING)
         return silence(mean, count, embedding, posterior)
 
     def watched_compress(emb_seq: Tensor, preds: Tensor, mean_sil_emb: Tensor, **rest: Any) -> Any:
+        nonlocal close
         rows = torch.arange(1.0, emb_seq.shape[1] + 1)[None, :, None]
         # The same row may stand there twice, and its copies stay alike.
         shifts = [ROUNDING * torch.sin(1e7 * n * preds) for n in range(5)]
         kept = [compress(rows, preds + s, torch.zeros(1, 1), **rest)[0] for s in shifts]
-        calls.append(calls[-1] or any(not torch.equal(k, kept[0]) for k in kept))
+        close |= any(not torch.equal(k, kept[0]) for k in kept)
         heard.compressed += 1
         return compress(emb_seq=emb_seq, preds=preds, mean_sil_emb=mean_sil_emb, **rest)
 
@@ -360,7 +422,7 @@ def stream(
 
 
 @pytest.mark.parametrize("number", DRAWS)
-def test_streams(number: int, models: Callable[[int], tuple[Any, Path]]) -> None:
+def test_streams(number: int, models: Models) -> None:
     theirs, path = models(2)
     ours = load_checkpoint(path)
     generator = draw(2, 3, number)
@@ -390,7 +452,7 @@ def test_streams(number: int, models: Callable[[int], tuple[Any, Path]]) -> None
         same("posterior of the cache", memory.cache_posterior, heard.state.spkcache_preds[0], 1e-4)
 
 
-def test_the_archive_says_how_it_streams(models: Callable[[int], tuple[Any, Path]]) -> None:
+def test_the_archive_says_how_it_streams(models: Models) -> None:
     theirs, path = models(2)
     ours = load_checkpoint(path)
     generator = draw(2, 4)
