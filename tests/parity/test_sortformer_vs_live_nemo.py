@@ -60,14 +60,19 @@ def draw(*key: int) -> np.random.Generator:
 
 
 def some_audio(generator: np.random.Generator, shortest: float, longest: float) -> Tensor:
-    """(1, sample): noise, and four harmonic tones that come and go; lengths in seconds."""
-    num_samples = int(generator.uniform(shortest, longest) * SAMPLE_RATE)
+    """(1, sample): noise and four harmonic tones of changing level; lengths in seconds."""
+    num_samples, held = int(generator.uniform(shortest, longest) * SAMPLE_RATE), 6400
+    num_levels = num_samples // held + 1
     time = np.arange(num_samples) / SAMPLE_RATE
-    audio = generator.normal(0, 10 ** generator.uniform(-2.5, -1.5), num_samples)
+
+    def lasting(levels: np.ndarray) -> np.ndarray:
+        return np.repeat(levels, held)[:num_samples]
+
+    noise = lasting(10 ** generator.uniform(-3, -1, num_levels))
+    audio = noise * generator.normal(size=num_samples)
     for pitch in (110.0, 185.0, 260.0, 340.0):
-        levels = generator.choice([0, 0, 0.03, 0.1, 0.3], size=num_samples // 6400 + 1)
         tone = sum(np.sin(2 * np.pi * n * pitch * time) / n for n in range(1, 7))
-        audio += np.repeat(levels, 6400)[:num_samples] * tone
+        audio += lasting(generator.choice([0, 0, 0.03, 0.1, 0.3], size=num_levels)) * tone
     return torch.tensor(0.9 * audio / np.abs(audio).max(), dtype=torch.float32)[None]
 
 
@@ -93,7 +98,7 @@ def draw_weights(model: nn.Module, generator: np.random.Generator) -> None:
         elif not isinstance(tensor, nn.Parameter):
             continue
         elif tensor.dim() > 1:
-            gain = 0.4 if stem.endswith(BRANCH_ENDS) else 1.3
+            gain = 0.25 if stem.endswith(BRANCH_ENDS) else 1.3
             tensor.copy_(gain * noise / math.sqrt(tensor[0].numel()))
         else:
             tensor.copy_(0.1 * noise + ("norm" in stem and last == "weight"))
