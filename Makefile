@@ -74,6 +74,7 @@ parity: install  ## compare with other implementations: pyannote.metrics, meetev
 
 bench: install  ## speed, memory and start-up times, as a table
 	$(BIN)/python recipes/bench/bench.py
+	$(BIN)/python recipes/bench/published.py
 
 coverage: install  ## the lines that no test reaches
 	$(BIN)/coverage run -m pytest && $(BIN)/coverage report

@@ -133,6 +133,21 @@ def test_layers_may_start_from_subsampled_features() -> None:
         torch.testing.assert_close(front_end.encode(features, num_frames), front_end(*batch)[0])
 
 
+@pytest.mark.parametrize("num_rows", [15, 16, 17, 33, 64, 71])
+def test_subsampling_block_by_block_is_that_of_the_whole(
+    num_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subsampling = tiny().subsampling
+    features = torch.randn(3, num_rows, 80)
+    num_frames = torch.tensor([num_rows, num_rows - 9, 3])
+    whole, counts = subsampling(features, num_frames)
+    monkeypatch.setattr(fastconformer, "SUBSAMPLING_BLOCK", 16)
+    with torch.no_grad():
+        blocks, block_counts = subsampling(features, num_frames)
+    torch.testing.assert_close(blocks, whole.detach())
+    assert torch.equal(block_counts, counts)
+
+
 @pytest.mark.parametrize("conv_norm", ["batch_norm", "layer_norm"])
 def test_all_parameters_learn(conv_norm: str) -> None:
     front_end = tiny(conv_norm=conv_norm).train()

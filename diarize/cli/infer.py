@@ -32,7 +32,9 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--manifest", metavar="FILE", type=Path, help="sessions, as JSON Lines")
     parser.add_argument("--session-id", metavar="ID", help="of a single AUDIO; default: its name")
     parser.add_argument(
-        "--model", metavar="NAME|PATH", default="default",
+        "--model",
+        metavar="NAME|PATH",
+        default="default",
         help="packaged, on Hugging Face (`diarize models`), a checkpoint, or exp/name",
     )
     parser.add_argument(

@@ -26,6 +26,9 @@ MASKED = -1e4
 
 CONV_NORMS = ("batch_norm", "layer_norm")
 
+SUBSAMPLING_BLOCK = 8000
+"""Feature frames that are subsampled at once where no gradient is wanted: 80 seconds."""
+
 QUERY_BLOCK = 128
 """Frames whose scores a CPU holds at once: few enough for its cache, and a row needs only the
 offsets of its own block."""
@@ -183,8 +186,24 @@ class Subsampling(nn.Module):
     def forward(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, F, M) to embeddings (B, T, D) with T = ceil(F / 8), and their numbers.
 
-        Padded frames are silenced before every stride, so that padding changes nothing.
+        Padded frames are silenced before every stride, so that padding changes nothing. Without
+        gradients long features go block by block, each with a frame to either side that makes up
+        for its edge: the first convolution has 40 times as many numbers as the features.
         """
+        num_rows = features.shape[1]
+        if num_rows <= SUBSAMPLING_BLOCK or torch.is_grad_enabled():
+            return self._subsample(features, num_frames)
+        parts = []
+        for start in range(0, num_rows, SUBSAMPLING_BLOCK):
+            first = max(start - SUBSAMPLING, 0)
+            last = min(start + SUBSAMPLING_BLOCK + SUBSAMPLING, num_rows)
+            inside = (num_frames - first).clamp(0, last - first)
+            part, _ = self._subsample(features[:, first:last], inside)
+            edge = (start - first) // SUBSAMPLING
+            parts.append(part[:, edge : edge + SUBSAMPLING_BLOCK // SUBSAMPLING])
+        return torch.cat(parts, dim=1), -(-num_frames // SUBSAMPLING)
+
+    def _subsample(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         if features.shape[1] == 0:
             empty = features.new_zeros(features.shape[0], 0, self.output.out_features)
             return empty, num_frames

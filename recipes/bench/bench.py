@@ -12,6 +12,8 @@ All audio comes from the sample conversation, repeated. What each row measures:
 - **start-up**: wall time of `diarize score --help` and of `diarize check` on a manifest of 1,000
   lines, each with a recording and an RTTM of its own; the best of three. A process that imported
   torch fails the row.
+- **stream-day**: resident memory that a stream of 24 hours gains after its first hour, at a latency
+  of 30.4 s, with a tiny model of random weights, whose turns are asked for every minute.
 - **data-wait**: share of the time in which training `conf/small.yaml conf/short.yaml` waited for
   batches, two workers simulating all that those settings ask for: 30-second sessions at three
   speeds, with noise, rooms and telephone lines. From the training's own log, steps 11 to 60.
@@ -111,6 +113,32 @@ def start_up(folder: Path, model: str) -> Iterator[Row]:
         yield Row(name, measured, "< 1 s", seconds < 1 and not loads_torch)
 
 
+def stream_day(folder: Path, model: str) -> Iterator[Row]:
+    """Does a stream grow?"""
+    del folder, model
+    from diarize.config import load_config
+    from diarize.model import Diarizer
+    from diarize.module import TrainingConfig
+    from diarize.streaming import StreamingDiarizer
+
+    streaming = ["diarizer.front_end.mel.normalization=none"]
+    config = load_config(TrainingConfig, [ROOT / "conf" / "tiny.yaml"], streaming)
+    stream = StreamingDiarizer(Diarizer(config.diarizer), "30.4s")
+    minute = np.resize(sample(), 60 * SAMPLE_RATE)
+    for _ in range(60):
+        stream.feed(minute)
+        stream.turns()
+    begun, after_an_hour = time.perf_counter(), resident_memory()
+    for _ in range(23 * 60):
+        stream.feed(minute)
+        stream.turns()
+    factor = 23 * 3600 / (time.perf_counter() - begun)
+    growth = (resident_memory() - after_an_hour) / MEBIBYTE
+    yield Row(
+        f"24-hour stream ({factor:.0f} x), growth", f"{growth:+.1f} MiB", "<= 16 MiB", growth <= 16
+    )
+
+
 def data_wait(folder: Path, model: str) -> Iterator[Row]:
     """Does simulation keep up with training?"""
     del model
@@ -139,6 +167,7 @@ BENCHMARKS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
     "infer-speed": infer_speed,
     "infer-memory": infer_memory,
     "start-up": start_up,
+    "stream-day": stream_day,
     "data-wait": data_wait,
 }
 
@@ -151,6 +180,12 @@ def best_of_three(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - begun)
     return min(times)
+
+
+def resident_memory() -> int:
+    """Of this process, bytes, as Linux tells it."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_memory(command: list[str]) -> int:

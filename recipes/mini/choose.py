@@ -48,7 +48,8 @@ def main() -> int:
                 total(sessions, results, config)
                 for sessions, results in zip(manifests, heard, strict=True)
             ]
-            settings = f"window={window:g} overlap={overlap:g} postprocess.onset={onset} postprocess.offset={onset}"
+            settings = f"window={window:g} overlap={overlap:g}"
+            settings += f" postprocess.onset={onset} postprocess.offset={onset}"
             settings += f" postprocess.min_duration_on={on} postprocess.min_duration_off={off}"
             rows.append((float(np.mean(ders)), ders, settings))
     for mean, ders, settings in sorted(rows, reverse=True)[-10:]:

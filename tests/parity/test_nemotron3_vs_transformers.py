@@ -152,7 +152,7 @@ def test_turns_equal_transformers(mode: str, stored: dict[str, np.ndarray], shar
     posterior = posterior_of(stored[f"{mode}_logits"])[:6000]  # then the masked row
     told = json.loads((shared / "parity" / "nemotron3" / "segments.json").read_text())[mode]
     turns = to_turns(posterior, 0.01, PostprocessConfig())
-    # As in NeMo, speech that lasts to the end ends 10 ms before it: in the last frame alone, nowhere.
+    # As in NeMo, speech that lasts to the end ends 10 ms before it.
     lost = (posterior[-1] > 0.5) & (posterior[-2] <= 0.5)
     assert len(turns) == told["n"] - lost.sum()
     ours = [(turn.start, int(turn.speaker[-1]), turn.end) for turn in turns]
