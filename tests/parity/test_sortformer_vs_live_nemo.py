@@ -241,7 +241,9 @@ def test_every_stage_offline(
         monkeypatch.setattr(theirs, "streaming_mode", False)
         ours.front_end.mel.config.peak_scaling = "item"
     generator = draw(version, 1, number)
-    audio = some_audio(generator, *[(0.02, 0.2), (0.2, 5), (5, 60)][number % 3])
+    # Version 1 divides by each bin's deviation, which of two frames is now and then next to none.
+    shortest = {1: 0.1, 2: 0.02}[version]
+    audio = some_audio(generator, *[(shortest, 0.2), (0.2, 5), (5, 60)][number % 3])
     num_samples = torch.tensor([audio.shape[1]])
 
     mel, lengths = theirs.process_signal(audio, num_samples)
