@@ -200,6 +200,34 @@ def test_every_stage(drawn: Drawn, request: pytest.FixtureRequest) -> None:
     same("posterior", posterior, logits.sigmoid(), ROUNDING * 2)
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        pytest.param("bfloat16", marks=pytest.mark.xfail(reason="mel_filters_dtype is not read")),
+    ],
+)
+def test_filters_are_rounded_as_the_processor_says(
+    dtype: str, drawn: Drawn, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    from transformers import NemotronAsrStreamingFeatureExtractor
+
+    generator = draw(3, 6, request.node.callspec.params["drawn"])
+    processor = type(drawn.processor)(
+        NemotronAsrStreamingFeatureExtractor(
+            feature_size=128,
+            mel_filters_dtype=dtype,
+            preemphasis=float(generator.choice([0.9, 0.97])),
+        )
+    )
+    drawn.model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    mel = load_checkpoint(tmp_path).front_end.mel
+    audio = some_audio(generator, 0.1, 5)
+    features, _ = mel(audio, torch.tensor([audio.shape[1]]))
+    same("mel", features, trimmed(processor, audio), 1e-4)
+
+
 @torch.no_grad()
 def test_padded_batches(drawn: Drawn, request: pytest.FixtureRequest) -> None:
     """Theirs lets padding into an item's last frame, which is left out here."""
