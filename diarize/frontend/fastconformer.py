@@ -300,7 +300,10 @@ class RelativeAttention(nn.Module):
         by_content = (query + self.content_bias.to(query.dtype)).transpose(1, 2)
         by_position = (query + self.position_bias.to(query.dtype)).transpose(1, 2)
         by_position = by_position * head_dim**-0.5
-        num_steps, attended = hidden.shape[1], []
+        num_steps, parts = hidden.shape[1], []
+        # What outlives a block would lie behind its scores in memory, and these could not be used
+        # again: 1.5 GB for ten minutes. Gradients, which keep all scores, need parts of their own.
+        whole = None if torch.is_grad_enabled() else torch.empty_like(by_content)
         context = num_steps if self.context is None else min(self.context, num_steps)
         block = QUERY_BLOCK if hidden.is_cpu or context < num_steps else num_steps
         for start in range(0, num_steps, block):
@@ -315,16 +318,19 @@ class RelativeAttention(nn.Module):
                 bias = bias.masked_fill(_beyond(context, start, end, first, last, bias), MASKED)
             if not bias.is_cpu:  # GPU kernels take a bias only with evenly spaced, aligned rows
                 bias = bias.contiguous()
-            attended.append(
-                functional.scaled_dot_product_attention(
-                    by_content[:, :, start:end],
-                    key[:, :, first:last],
-                    value[:, :, first:last],
-                    bias,
-                    dropout_p=self.dropout if self.training else 0.0,
-                )
+            attended = functional.scaled_dot_product_attention(
+                by_content[:, :, start:end],
+                key[:, :, first:last],
+                value[:, :, first:last],
+                bias,
+                dropout_p=self.dropout if self.training else 0.0,
             )
-        return self.output(torch.cat(attended, dim=2).transpose(1, 2).flatten(2))
+            if whole is None:
+                parts.append(attended)
+            else:
+                whole[:, :, start:end] = attended
+        attended = torch.cat(parts, dim=2) if whole is None else whole
+        return self.output(attended.transpose(1, 2).flatten(2))
 
 
 class Convolution(nn.Module):
