@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,6 +27,9 @@ MODEL_TYPE = "nemotron3_diarization"
 
 WAITS = {"low_latency": [9, 4], "very_low_latency": [6, 2], "ultra_low_latency": [3, 1]}
 """Chunk and what is heard after it, of the published modes, in frames."""
+
+PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
+"""To which window and filter bank may have been rounded."""
 
 KNOWN: dict[str, Any] = {
     "audio_config.hidden_act": "gelu",
@@ -94,7 +98,7 @@ def read_nemotron(folder: Path) -> Archive:
         diarizer = _diarizer(settings, processor)
         inference = _inference(settings, processor)
         tensors = {named(name): tensor for name, tensor in _tensors(folder).items()}
-        mel = LogMel(LogMelConfig(**diarizer["front_end"]["mel"]))
+        mel = LogMel(LogMelConfig(**diarizer["front_end"]["mel"])).to(_precision(folder, processor))
     except ConfigError as error:
         raise CheckpointError(f"{folder}: cannot be rebuilt. {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -104,8 +108,8 @@ def read_nemotron(folder: Path) -> Archive:
             f"{folder / CONFIG}: cannot be understood ({type(error).__name__}: {error}). "
             "Is it a Nemotron-3's?"
         ) from None
-    # These folders hold no window and no filter bank: they are those that anyone computes.
-    tensors |= {f"front_end.mel.{name}": tensor for name, tensor in mel.state_dict().items()}
+    # These folders hold no window and no filter bank, only how they were rounded.
+    tensors |= {f"front_end.mel.{n}": tensor.float() for n, tensor in mel.state_dict().items()}
     version = settings.get("transformers_version", "of unknown version")
     return Archive(diarizer, tensors, inference, {"source": f"transformers {version}"})
 
@@ -153,6 +157,17 @@ def _check(folder: Path, settings: dict[str, Any]) -> None:
             f"num_attention_heads, {audio['num_attention_heads']}, can be built here. "
             "Give another model."
         )
+
+
+def _precision(folder: Path, processor: dict[str, Any]) -> torch.dtype:
+    name = processor.get("feature_extractor", {}).get("mel_filters_dtype", "float32")
+    precisions = {str(dtype).removeprefix("torch."): dtype for dtype in PRECISIONS}
+    if name not in precisions:
+        raise CheckpointError(
+            f"{folder / PROCESSOR}: feature_extractor.mel_filters_dtype is {name!r}, but it may be "
+            f"{', '.join(precisions)}. Get the file anew."
+        )
+    return precisions[name]
 
 
 def _diarizer(settings: dict[str, Any], processor: dict[str, Any]) -> dict[str, Any]:

@@ -158,6 +158,19 @@ def test_offline_is_by_chunks_and_a_copy_answers_alike(folder: Folder, tmp_path:
     np.testing.assert_allclose(copied, whole, atol=1e-6)
 
 
+def test_filters_are_rounded_as_the_processor_says(folder: Folder) -> None:
+    exact = load_checkpoint(folder()).front_end.mel
+    processor = {"feature_extractor": {"mel_filters_dtype": "bfloat16"}}
+    rounded = load_checkpoint(folder(processor=processor)).front_end.mel
+    for name in ("window", "filter_bank"):
+        expected = getattr(exact, name).bfloat16().float()
+        assert torch.equal(getattr(rounded, name), expected)
+        assert not torch.equal(getattr(exact, name), expected)
+    processor = {"feature_extractor": {"mel_filters_dtype": "int4"}}
+    with pytest.raises(CheckpointError, match="mel_filters_dtype is 'int4', but it may be float32"):
+        load_checkpoint(folder(processor=processor))
+
+
 @pytest.mark.parametrize("num_samples", [0, 159, 160, 1440, 12345])
 def test_every_whole_step_of_ten_milliseconds_is_answered(folder: Folder, num_samples: int) -> None:
     stream = StreamingDiarizer(load_checkpoint(folder()), "0.32s")

@@ -200,13 +200,7 @@ def test_every_stage(drawn: Drawn, request: pytest.FixtureRequest) -> None:
     same("posterior", posterior, logits.sigmoid(), ROUNDING * 2)
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        "float32",
-        pytest.param("bfloat16", marks=pytest.mark.xfail(reason="mel_filters_dtype is not read")),
-    ],
-)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_filters_are_rounded_as_the_processor_says(
     dtype: str, drawn: Drawn, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
