@@ -11,7 +11,7 @@ B batch, T frames, S slots, D embedding width, N samples.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +112,8 @@ class Diarization:
         turns: seconds of the recording, by start.
         offset: where the session starts in its recording, seconds.
         duration: seconds.
+        num_windows: in how many it was judged, their speakers matched; 1 is at once, or chunk by
+            chunk.
     """
 
     session_id: str
@@ -120,6 +122,7 @@ class Diarization:
     turns: list[Turn]
     offset: float
     duration: float
+    num_windows: int = 1
 
 
 @dataclass(frozen=True)
@@ -430,7 +433,9 @@ def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Wavef
         posterior = diarizer.classify(embedding, num_frames).float().sigmoid()
         finer = posterior.shape[1] // max(embedding.shape[1], 1)
         embedding = embedding.repeat_interleave(finer, dim=1)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # which torch.OutOfMemoryError is, of accelerators alone
+        if "memory" not in str(error):
+            raise
         seconds = padded.shape[1] / SAMPLE_RATE
         raise ConfigError(
             f"{device}: has no memory for {len(padded)} windows of {seconds:.0f} s at once. "
@@ -452,7 +457,7 @@ def _join(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization
         settings = (config.max_speakers, config.min_similarity, _speech(config))
         posterior = stitch(job.windows, *settings, config.num_speakers)
         job.windows.clear()
-    return _conclude(job, posterior, diarizer, config)
+    return replace(_conclude(job, posterior, diarizer, config), num_windows=max(len(job.spans), 1))
 
 
 def _conclude(

@@ -267,6 +267,14 @@ def test_infer_one_file_to_standard_output(model: str, audio: Path, capsys: pyte
     assert all(len(line.split()) == 10 for line in captured.out.splitlines())
 
 
+def test_infer_says_what_did_not_fit_one_window(
+    model: str, audio: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["infer", str(audio), "--model", model, "--window", "2"]) == 0
+    told = capsys.readouterr().err
+    assert "1 of 1 sessions did not fit one window of 2 s; they were judged in several" in told
+
+
 def test_infer_writes_what_is_asked(model: str, audio: Path, tmp_path: Path):
     pytest.importorskip("matplotlib")
     out = tmp_path / "a" / "out"

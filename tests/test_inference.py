@@ -323,11 +323,20 @@ def test_a_network_that_answers_nan_fails_that_session_alone(tiny: Diarizer, tmp
         assert np.isfinite(results[1].posterior).all()
 
 
-def test_a_batch_that_does_not_fit_names_the_way_out(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_a_batch_that_does_not_fit_names_the_way_out(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
     diarizer = ToneDiarizer()
 
     def full(*_: Tensor) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(diarizer, "embed", full)
     with pytest.raises(ConfigError, match="memory for 1 windows of 40 s at once. Lower the batch"):
@@ -337,6 +346,13 @@ def test_a_batch_that_does_not_fit_names_the_way_out(monkeypatch: pytest.MonkeyP
 def test_a_waveform_of_another_shape_is_refused():
     with pytest.raises(AudioError, match=r"shape \(2, 16000\).*\(sample, channel\)"):
         diarize_waveform(ToneDiarizer(), np.zeros((2, 16000)))
+
+
+def test_a_result_says_in_how_many_windows_it_was_judged(tiny: Diarizer) -> None:
+    config = InferenceConfig(window=2.0, overlap=1.0)
+    for seconds, num_windows in ((0.0, 1), (2.0, 1), (3.0, 3), (5.5, 5)):
+        samples = np.zeros(max(round(seconds * 16000), 1), dtype=np.float32)
+        assert diarize_waveform(tiny, samples, config=config).num_windows == num_windows
 
 
 def test_the_model_recommends_its_own_settings():

@@ -110,11 +110,13 @@ def run_infer(args: argparse.Namespace) -> int:
     by_id = {session.session_id: session for session in sessions}
     ready: dict[str, str] = {}
     failures: list[Failure] = []
+    num_joined = 0
     try:
         for result in diarize_sessions(diarizer, sessions, config, channel=args.channel):
             if isinstance(result, Failure):
                 failures.append(result)
                 continue
+            num_joined += result.num_windows > 1
             try:
                 _write_beside(result, by_id[result.session_id], args)
             except DiarizeError as error:
@@ -124,6 +126,12 @@ def run_infer(args: argparse.Namespace) -> int:
             ready[result.session_id] = _for_output(result, args, len(sessions))
     finally:
         _tell(ready, failures, by_id)
+    if num_joined:
+        print(
+            f"diarize infer: {num_joined} of {len(by_id)} sessions did not fit one window of "
+            f"{config.window:g} s; they were judged in several, whose speakers were matched.",
+            file=sys.stderr,
+        )
     return 1 if failures else 0
 
 
