@@ -177,6 +177,8 @@ def test_a_run_that_stops_unfinished_is_no_success(tmp_path: Path, closed: str):
 
 
 def test_an_interrupt_is_one_line_and_130(tmp_path: Path):
+    # A shell lets what it runs behind it ignore the signal, and so would what this test starts.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     # A named pipe that nobody writes to holds the command inside its work.
     pipe = tmp_path / "pipe.rttm"
     os.mkfifo(pipe)
@@ -185,6 +187,7 @@ def test_an_interrupt_is_one_line_and_130(tmp_path: Path):
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, ignored)
     writer = os.open(pipe, os.O_WRONLY)  # returns once the command has opened its end
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)

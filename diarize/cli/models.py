@@ -66,7 +66,9 @@ def _packaged() -> list[dict[str, Any]]:
         diarizer, inference = config["diarizer"], config.get("inference") or {}
         mel, card = diarizer["front_end"]["mel"], config.get("card") or {}
         hop = mel["hop_samples"] * SUBSAMPLING // diarizer.get("upsampling", 1)
-        named = [name for name in inference.get("latencies") or {} if name != "default"]
+        streams = mel["normalization"] == mel["peak_scaling"] == "none"
+        latencies = inference.get("latencies") or {} if streams else {}
+        named = [name for name in latencies if name != "default"]
         rows.append(
             {
                 "name": path.parent.name,
