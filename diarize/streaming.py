@@ -182,7 +182,7 @@ class StreamingDiarizer:
             for start, end, slot, confidence in state["untold"].tolist()
         ]
 
-    def _push(self, samples: Waveform) -> None:
+    def _checked(self, samples: Waveform) -> Tensor:
         samples = np.asarray(samples, dtype=np.float32)
         if samples.ndim != 1 or not np.isfinite(samples).all():
             raise AudioError(
@@ -191,7 +191,7 @@ class StreamingDiarizer:
             )
         if self._ended:
             raise AudioError("stream: it has ended, but samples come. Begin another.")
-        self._keep(self._mel.push(torch.tensor(samples)))
+        return torch.tensor(samples)
 
     def _end(self) -> None:
         if not self._ended:
@@ -254,14 +254,21 @@ def feed_together(
 
     Returns:
         (frame, slot) of each, as if it had been fed alone.
+
+    Raises:
+        AudioError: see `StreamingDiarizer.feed`; then no stream has taken any samples.
+        ConfigError: if the streams have several models.
     """
-    for stream, piece in zip(streams, samples, strict=True):
-        stream._push(piece)
+    _check_model(streams)
+    checked = [s._checked(piece) for s, piece in zip(streams, samples, strict=True)]
+    for stream, piece in zip(streams, checked, strict=True):  # all of them, or none
+        stream._keep(stream._mel.push(piece))
     return _answer(streams)
 
 
 def finish_together(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
     """The ends: posteriors of the frames that each stream has left, (frame, slot)."""
+    _check_model(streams)
     begun = [not stream._ended for stream in streams]
     for stream in streams:
         stream._end()
@@ -291,14 +298,17 @@ class _Step:
     memory: Tensor
 
 
-@torch.inference_mode()
-def _answer(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
-    """Run every step whose context has come."""
+def _check_model(streams: Sequence[StreamingDiarizer]) -> None:
     if len({id(stream._diarizer) for stream in streams}) > 1:
         raise ConfigError(
             "the streams have several models, but what is heard together goes through one. "
             "Feed them apart."
         )
+
+
+@torch.inference_mode()
+def _answer(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
+    """Run every step whose context has come."""
     answers = [[np.zeros((0, stream._diarizer.num_slots), dtype=np.float32)] for stream in streams]
     while due := [(i, step) for i, s in enumerate(streams) if (step := s._next()) is not None]:
         heard = _hear(streams[0]._diarizer, [step for _, step in due])

@@ -170,6 +170,13 @@ def test_streams_of_several_models_are_not_fed_together(diarizer: Diarizer) -> N
         feed_together(streams, [noise(1.0), noise(1.0)])
 
 
+def test_where_one_of_them_is_faulty_none_takes_any_samples(diarizer: Diarizer) -> None:
+    streams = [StreamingDiarizer(diarizer, SHORT) for _ in range(2)]
+    with pytest.raises(AudioError, match="some are no numbers"):
+        feed_together(streams, [noise(1.0), np.array([np.nan], dtype=np.float32)])
+    assert [stream.duration for stream in streams] == [0.0, 0.0]
+
+
 def test_files_are_streamed_together_as_alone(diarizer: Diarizer, tmp_path: Path) -> None:
     sessions = []
     for index, seconds in enumerate((3.0, 5.0, 4.0)):
