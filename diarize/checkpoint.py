@@ -208,8 +208,8 @@ def _find(name_or_path: str | Path) -> Path:
             f"{name_or_path}: is no packaged model, file or folder; {known}. Check the name."
         )
     raise CheckpointError(
-        f"{path}: holds neither model.safetensors with config.yaml nor checkpoints/best.ckpt, "
-        f"and is no .ckpt or .nemo file; {known}. Give a checkpoint."
+        f"{path}: holds neither model.safetensors with config.yaml or config.json nor "
+        f"checkpoints/best.ckpt, and is no .ckpt or .nemo file; {known}. Give a checkpoint."
     )
 
 

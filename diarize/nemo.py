@@ -195,8 +195,9 @@ def _unpack(path: Path) -> tuple[bytes, bytes]:
                 assert content is not None
                 found[str(name)] = content.read()
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
         raise CheckpointError(
-            f"{path}: is no whole tar archive ({error}), but a .nemo file is one. Get it anew."
+            f"{path}: is no whole tar archive ({reason}), but a .nemo file is one. Get it anew."
         ) from None
     for needed in (CONFIG, WEIGHTS):
         if needed not in found:

@@ -248,8 +248,11 @@ def test_damaged_archives(archive: Archive, tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", b"no tar at all" * 99, whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"model\.nemo: is no whole tar archive"):
+        with pytest.raises(
+            CheckpointError, match=r"model\.nemo: is no whole tar archive"
+        ) as caught:
             load_checkpoint(path)
+        assert "\n" not in str(caught.value)
     tensor = weights()["encoder.pre_encode.out.weight"].numpy().tobytes()
     flipped = tensor[:9] + bytes([tensor[9] ^ 1]) + tensor[10:]
     path.write_bytes(whole.replace(tensor, flipped))
