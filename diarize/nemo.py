@@ -54,8 +54,15 @@ class Archive:
 KNOWN: dict[str, tuple[Any, ...]] = {
     "preprocessor.window": ("hann",),
     "preprocessor.frame_splicing": (1,),
+    "preprocessor.normalize": ("per_feature", "NA", None),
+    "preprocessor.mag_power": (2.0,),
+    "preprocessor.log": (True,),
+    "preprocessor.log_zero_guard_type": ("add",),
+    "preprocessor.log_zero_guard_value": (2.0**-24,),
+    "preprocessor.exact_pad": (False,),
     "encoder.subsampling": ("dw_striding",),
     "encoder.subsampling_factor": (8,),
+    "encoder.reduction": (None,),
     "encoder.causal_downsampling": (False,),
     "encoder.self_attention_model": ("rel_pos",),
     "encoder.untie_biases": (True,),
@@ -70,6 +77,7 @@ KNOWN: dict[str, tuple[Any, ...]] = {
     "sortformer_modules.min_pos_scores_rate": (0.5,),
     "transformer_encoder.hidden_act": ("relu", "gelu"),
     "transformer_encoder.pre_ln": (False,),
+    "transformer_encoder.mask_future": (False,),
 }
 """Settings that decide how the network is built, and the values that ours can be built with. What
 an archive leaves out is as in the published ones."""
@@ -158,6 +166,8 @@ def read_nemo(path: Path) -> Archive:
         inference = _inference(settings["sortformer_modules"]) if streaming else {}
         generation = "v2" if streaming else "v1"
         inference["presets"] = {name: f"{generation}_{name}" for name in ("dihard3", "callhome")}
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: its {CONFIG} cannot be understood ({type(error).__name__}: {error}). "

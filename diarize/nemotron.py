@@ -99,11 +99,11 @@ def read_nemotron(folder: Path) -> Archive:
         inference = _inference(settings, processor)
         tensors = {named(name): tensor for name, tensor in _tensors(folder).items()}
         mel = LogMel(LogMelConfig(**diarizer["front_end"]["mel"])).to(_precision(folder, processor))
+    except CheckpointError:
+        raise
     except ConfigError as error:
         raise CheckpointError(f"{folder}: cannot be rebuilt. {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(
             f"{folder / CONFIG}: cannot be understood ({type(error).__name__}: {error}). "
             "Is it a Nemotron-3's?"
