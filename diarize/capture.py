@@ -6,6 +6,7 @@ Each source yields pieces of (sample,) float32, -1 to 1, at 16 kHz.
 from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
+from queue import Queue
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from diarize.audio import SAMPLE_RATE, audio_info, read_audio
 from diarize.errors import AudioError
+
+BEHIND = 60
+"""Seconds of samples that a microphone may be ahead of the model."""
 
 Pieces = Iterator[NDArray[np.float32]]
 
@@ -23,6 +27,8 @@ PIECE = SAMPLE_RATE // 10
 def of_recording(audio: str | Path, channel: int | None = None) -> Pieces:
     """A recording from its beginning, as fast as it is read; memory holds a minute of it.
 
+    That it can be read is seen at once.
+
     Args:
         audio: the file.
         channel: of those that it has, from 0; None is their mean.
@@ -32,10 +38,14 @@ def of_recording(audio: str | Path, channel: int | None = None) -> Pieces:
     """
     num_samples = audio_info(audio).num_samples_at(SAMPLE_RATE)
     minute = 60 * SAMPLE_RATE
-    for first in range(0, num_samples, minute):
-        length = min(minute, num_samples - first)
-        samples = read_audio(audio, first / SAMPLE_RATE, length / SAMPLE_RATE, channel)
-        yield from np.split(samples, range(PIECE, len(samples), PIECE))
+
+    def pieces() -> Pieces:
+        for first in range(0, num_samples, minute):
+            length = min(minute, num_samples - first)
+            samples = read_audio(audio, first / SAMPLE_RATE, length / SAMPLE_RATE, channel)
+            yield from np.split(samples, range(PIECE, len(samples), PIECE))
+
+    return pieces()
 
 
 def of_pipe(pipe: Any) -> Pieces:
@@ -58,7 +68,9 @@ def of_pipe(pipe: Any) -> Pieces:
 
 
 def of_microphone(name: str | None = None) -> Pieces:
-    """What a microphone hears, until the consumer stops.
+    """What a microphone hears, from the first piece that is asked for until the consumer stops.
+
+    A thread of its own listens, so that nothing is lost while a model works on what was heard.
 
     Args:
         name: of a device, a part of it, or its number; None is the system's default.
@@ -74,20 +86,25 @@ def of_microphone(name: str | None = None) -> Pieces:
             "(Debian: libportaudio2), or pipe samples in: arecord ... | diarize stream -"
         ) from None
     device = int(name) if name is not None and name.isdecimal() else name
-    try:
-        with sounddevice.InputStream(SAMPLE_RATE, PIECE, device, 1, "float32") as microphone:
-            while True:
-                samples, lost = microphone.read(PIECE)
-                if lost:
-                    raise AudioError(
-                        "microphone: samples were lost, for the model is slower than the "
-                        "microphone. Choose a longer --latency."
-                    )
-                yield np.array(samples[:, 0])
-    except (sounddevice.PortAudioError, ValueError) as error:
-        if isinstance(error, AudioError):
-            raise
-        raise AudioError(
-            f"microphone {name or 'of the system'}: cannot be recorded at {SAMPLE_RATE} Hz "
-            f"({error}). Name one of: python -m sounddevice"
-        ) from None
+    heard: Queue[NDArray[np.float32]] = Queue()
+
+    def hear(samples: NDArray[np.float32], count: int, time: Any, status: Any) -> None:
+        heard.put(samples[:, 0].copy())
+
+    def pieces() -> Pieces:
+        try:
+            with sounddevice.InputStream(SAMPLE_RATE, PIECE, device, 1, "float32", callback=hear):
+                while True:
+                    yield heard.get()
+                    if heard.qsize() * PIECE > BEHIND * SAMPLE_RATE:
+                        raise AudioError(
+                            f"microphone: it is {BEHIND} s ahead, for the model is slower than "
+                            "real time. Choose a longer --latency."
+                        )
+        except sounddevice.PortAudioError as error:
+            raise AudioError(
+                f"microphone {name or 'of the system'}: cannot be recorded at {SAMPLE_RATE} Hz "
+                f"({error}). Name one of: python -m sounddevice"
+            ) from None
+
+    return pieces()

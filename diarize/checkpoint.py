@@ -8,8 +8,10 @@ name on Hugging Face what is published there. Nothing is unpickled but tensors a
 
 import pickle
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -141,7 +143,10 @@ def initialize(diarizer: Diarizer, checkpoint: Checkpoint) -> list[str]:
 
 
 def save_checkpoint(
-    diarizer: Diarizer, folder: str | Path, dtype: torch.dtype = torch.float32, **card: Any
+    diarizer: Diarizer,
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    card: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Write a model as a native folder; each file is replaced as a whole.
 
@@ -164,7 +169,7 @@ def save_checkpoint(
     }
     with replacing(folder / "model.safetensors") as path:
         path.write_bytes(save(tensors))  # save_file would let nobody else read it
-    sections = (to_dict(diarizer.config), diarizer.postprocess, diarizer.inference, card)
+    sections = (to_dict(diarizer.config), diarizer.postprocess, diarizer.inference, dict(card))
     with replacing(folder / "config.yaml") as path:
         OmegaConf.save(OmegaConf.create(dict(zip(SECTIONS, sections, strict=True))), path)
     return folder
@@ -228,6 +233,17 @@ def _read_native(folder: Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder / 'config.yaml'}: has no 'diarizer', but a model is rebuilt from it. "
             "Is it a checkpoint's?"
+        )
+    for section in SECTIONS:
+        if not isinstance(config.get(section) or {}, dict):
+            raise CheckpointError(
+                f"{folder / 'config.yaml'}: {section!r} is a {type(config[section]).__name__}, but "
+                "it holds settings by name. Copy the checkpoint again."
+            )
+    if "${" in str(config):  # which would be filled in, from the environment for one
+        raise CheckpointError(
+            f"{folder / 'config.yaml'}: holds '${{', but a checkpoint's values are plain. "
+            "Write them out."
         )
     try:
         tensors = load_file(folder / "model.safetensors")

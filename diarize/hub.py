@@ -88,7 +88,7 @@ PUBLISHED = {
             num_parameters=99_226_504,
             num_speakers=8,
             frame_shift=0.01,
-            latencies=("30.4s", "1.04s", "0.64s", "0.32s"),
+            latencies=("offline", "30.4s", "1.04s", "0.64s", "0.32s"),
         ),
     )
 }
@@ -191,7 +191,7 @@ def _download(name: str) -> Path:
         wanted = "one .nemo archive, or safetensors with config.yaml or config.json"
         if known is not None:
             wanted = " and ".join(known.files)
-        listed = ", ".join(sorted(held)) or "nothing"
+        listed = _plain(", ".join(sorted(held))) or "nothing"
         raise _refusal(name, f"its repository has {listed}, and needed is {wanted}")
     _tell_licence(name, info)
     places = {Path(hf_hub_download(repository, file, revision=revision)).parent for file in files}
@@ -222,9 +222,14 @@ def _tell_licence(name: str, info: object) -> None:
     known = published(name)
     card = getattr(info, "card_data", None)
     told = [getattr(card, key, None) for key in ("license_name", "license")]
-    licence = known.licence if known else next((str(text) for text in told if text), "not told")
+    licence = known.licence if known else next((_plain(t) for t in told if t), "not told")
     size = f", {known.num_bytes / 1e6:.0f} MB" if known else ""
     print(f"{name}: is downloaded{size}; licence: {licence}", file=sys.stderr, flush=True)
+
+
+def _plain(text: object) -> str:
+    """Text of a stranger's as one line that no terminal takes for a command."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
 
 
 def _explained(name: str, repository: str, error: Exception) -> CheckpointError:

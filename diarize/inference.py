@@ -26,7 +26,7 @@ from diarize.errors import AudioError, ConfigError, DiarizeError
 from diarize.frames import FrameGrid
 from diarize.latency import LATENCIES, OFFLINE, parse_latency
 from diarize.manifest import Session
-from diarize.model import Diarizer
+from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
 from diarize.stitching import LEAST_SPEECH, SPEECH, Window, listen, plan_windows, stitch
@@ -315,11 +315,13 @@ def _run_streaming(
     diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
 ) -> Iterator[Diarization | Failure]:
     """Some jobs at a time, some of their audio at a time."""
+    latency = parse_latency(config.latency, config.latencies)
+    assert latency is not None
     total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
     with tell(total, "seconds of audio", show) as advance:
         for first in range(0, len(jobs), config.batch_size):
             batch = jobs[first : first + config.batch_size]
-            streams = [StreamingDiarizer(diarizer, config.latency) for _ in batch]
+            streams = [StreamingDiarizer(diarizer, latency, with_turns=False) for _ in batch]
             answers: list[list[Waveform]] = [[] for _ in batch]
             for place in range(0, max(job.num_samples for job in batch), FED):
                 fed = []
@@ -428,19 +430,14 @@ def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Wavef
     num_samples = torch.tensor([w.size for w in waveforms], device=device)
     training = diarizer.training
     diarizer.eval()
+    seconds = padded.shape[1] / SAMPLE_RATE
     try:
-        embedding, num_frames = diarizer.embed(torch.from_numpy(padded).to(device), num_samples)
-        posterior = diarizer.classify(embedding, num_frames).float().sigmoid()
-        finer = posterior.shape[1] // max(embedding.shape[1], 1)
-        embedding = embedding.repeat_interleave(finer, dim=1)
-    except RuntimeError as error:  # which torch.OutOfMemoryError is, of accelerators alone
-        if "memory" not in str(error):
-            raise
-        seconds = padded.shape[1] / SAMPLE_RATE
-        raise ConfigError(
-            f"{device}: has no memory for {len(padded)} windows of {seconds:.0f} s at once. "
-            "Lower the batch size or the window."
-        ) from None
+        with enough_memory(device, f"{len(padded)} windows of {seconds:.0f} s"):
+            inputs = torch.from_numpy(padded).to(device)
+            embedding, num_frames = diarizer.embed(inputs, num_samples)
+            posterior = diarizer.classify(embedding, num_frames).float().sigmoid()
+            finer = posterior.shape[1] // max(embedding.shape[1], 1)
+            embedding = embedding.repeat_interleave(finer, dim=1)
     finally:
         diarizer.train(training)
     counts = [diarizer.grid.num_frames(waveform.size) for waveform in waveforms]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class LiveTurns:
             self._columns[slot] = np.concatenate([self._columns[slot], column])
             turns += self._decide(slot, self._decided(self._columns[slot]))
             if len(self._columns[slot]) >= self._longest:
-                turns += self._decide(slot, len(self._columns[slot]))
+                turns += self._split(slot)
         return in_order(turns)
 
     def finish(self, duration: float | None = None) -> list[Turn]:
@@ -85,6 +86,15 @@ class LiveTurns:
         since = frames - np.maximum.accumulate(np.where(silent, -1, frames))
         long_enough = np.flatnonzero(since >= self._silent)
         return int(long_enough[-1]) + 1 - self._kept if len(long_enough) else 0
+
+    def _split(self, slot: int) -> list[Turn]:
+        """Turns of all but the last frame, up to it; who speaks then goes on from there."""
+        turns = self._decide(slot, len(self._columns[slot]) - 1)
+        cut = self._firsts[slot] * self._frame_shift
+        if turns and turns[-1].end > cut - 2 * STEP:  # open speech ends a step short
+            turns[-1] = replace(turns[-1], end=cut)
+            self._columns[slot] = np.ones(1, dtype=np.float32)
+        return turns
 
     def _decide(self, slot: int, count: int, duration: float | None = None) -> list[Turn]:
         """Turns of the first frames of a slot, which are then forgotten."""

@@ -3,6 +3,8 @@
 B batch, N samples, T frames, D embedding width, S slots.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -172,7 +174,8 @@ class Diarizer(nn.Module):
         """A trained model, ready to infer.
 
         Args:
-            name_or_path: a packaged model's name, a checkpoint, or an experiment folder.
+            name_or_path: a packaged model's name, a checkpoint of any kind, an experiment
+                folder, or ``owner/name`` on Hugging Face; see `load_checkpoint`.
 
         Raises:
             CheckpointError: if there is no such model, or it does not fit.
@@ -180,6 +183,28 @@ class Diarizer(nn.Module):
         from diarize.checkpoint import load_checkpoint
 
         return load_checkpoint(name_or_path)
+
+
+@contextmanager
+def enough_memory(device: torch.device, what: str) -> Iterator[None]:
+    """Tell a want of memory in one line.
+
+    Args:
+        device: whose memory it is.
+        what: what goes through the network at once.
+
+    Raises:
+        ConfigError: if there is not enough.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # which torch.OutOfMemoryError is, of accelerators alone
+        missing = isinstance(error, torch.OutOfMemoryError)
+        if not missing and "can't allocate memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"{device}: has no memory for {what} at once. Lower the batch size or the window."
+        ) from None
 
 
 def _resolved(node: dict[str, Any], component: Any) -> dict[str, Any]:

@@ -178,12 +178,13 @@ class DiarizationModule(pl.LightningModule):
                 f"attention_weight is {config.attention_weight:g}, but the encoder has no layer of "
                 "attention. Set attention_weight=0."
             )
-        taught = config.attention_weight or config.count_weight
+        taught = config.attention_weight or config.count_weight or voices
         if taught and self.diarizer.config.upsampling > 1:
             raise ConfigError(
-                f"attention_weight is {config.attention_weight:g} and count_weight "
-                f"{config.count_weight:g}, but they need activity in frames of the front end, and "
-                f"diarizer.upsampling is {self.diarizer.config.upsampling}. Set both to 0."
+                f"attention_weight is {config.attention_weight:g}, count_weight "
+                f"{config.count_weight:g} and voice_weight {config.voice_weight:g}, but they need "
+                "activity in frames of the front end, and diarizer.upsampling is "
+                f"{self.diarizer.config.upsampling}. Set all three to 0."
             )
         self.error_rate = ErrorRate()
         if not config.diarization_weight:

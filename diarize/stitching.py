@@ -212,11 +212,13 @@ def _recognise(
 ) -> NDArray[np.int64]:
     """(track,) -> speaker: tracks of one voice joined, the most similar pair first."""
     everybody = np.ones(len(speakers.spoken), dtype=bool)
-    if num_speakers is None:
-        while speakers.join(everybody, min_similarity):
-            pass
-        while speakers.join(speakers.spoken < MIN_FOUNDING_FRAMES, -1.0):
-            pass
+    while num_speakers is None and speakers.join(everybody, min_similarity):
+        pass
+    least = num_speakers or 0
+    while np.count_nonzero(speakers.alive) > least and speakers.join(
+        speakers.spoken < MIN_FOUNDING_FRAMES, -1.0
+    ):
+        pass
     most = num_speakers or max_speakers
     while np.count_nonzero(speakers.alive) > most and speakers.join(everybody, -1.0):
         pass

@@ -20,9 +20,9 @@ from diarize.cache import SpeakerCache
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError
 from diarize.frontend.mel_stream import MelStream
-from diarize.latency import KEYS, LATENCIES, OFFLINE, parse_latency
+from diarize.latency import KEYS, LATENCIES, OFFLINE, StreamingConfig, parse_latency
 from diarize.liveturns import LiveTurns
-from diarize.model import Diarizer
+from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig
 from diarize.turns import Turn, in_order
 
@@ -35,10 +35,11 @@ class StreamingDiarizer:
     Args:
         diarizer: a streaming model: its features are neither scaled nor normalised by what is
             yet to come.
-        latency: see `parse_latency`; names are the model's.
+        latency: settings, or as `parse_latency` takes them; names are the model's.
         postprocess: how turns are cut; default: what the model recommends.
         max_speakers: who comes after so many is not answered for; default: as many as the model
             has slots.
+        with_turns: cut turns as well; else `turns` tells none.
 
     Attributes:
         wait: longest time from a sound to the answer for it, seconds, besides half a Fourier
@@ -51,18 +52,23 @@ class StreamingDiarizer:
     def __init__(
         self,
         diarizer: Diarizer,
-        latency: str = "1.04s",
+        latency: str | StreamingConfig = "1.04s",
         postprocess: PostprocessConfig | None = None,
         max_speakers: int | None = None,
+        with_turns: bool = True,
     ) -> None:
         mel = diarizer.front_end.mel.config
         if mel.normalization != "none" or mel.peak_scaling != "none":
             raise ConfigError(
                 f"the model has mel.normalization {mel.normalization} and peak_scaling "
                 f"{mel.peak_scaling}, but a stream needs none of either: they need the whole "
-                f"recording. Take a streaming model, or latency {OFFLINE}."
+                "recording. Take a streaming model; this one is run in windows."
             )
-        config = parse_latency(latency, diarizer.inference.get("latencies", LATENCIES))
+        config: StreamingConfig | None
+        if isinstance(latency, StreamingConfig):
+            config = latency
+        else:
+            config = parse_latency(latency, diarizer.inference.get("latencies", LATENCIES))
         if config is None:
             raise ConfigError(
                 f"latency is {OFFLINE}, but a stream has no end to wait for. Name another."
@@ -73,7 +79,7 @@ class StreamingDiarizer:
             )
         if postprocess is None:
             postprocess = load_config(PostprocessConfig, values=diarizer.postprocess)
-        self._diarizer = diarizer.eval()
+        self._diarizer = diarizer
         self._config = config
         self._frames = torch.tensor([getattr(config, key) for key in KEYS])
         width = diarizer.front_end.embedding_dim
@@ -84,7 +90,9 @@ class StreamingDiarizer:
         self._first = 0  # the row of the recording that stands first in _features
         self._answered = 0  # rows whose chunks are done
         self._ended = False
-        self._live = LiveTurns(diarizer.num_slots, diarizer.grid.frame_shift, postprocess)
+        self._ready: list[Waveform] = []  # answers that were not handed out
+        shift = diarizer.grid.frame_shift
+        self._live = LiveTurns(diarizer.num_slots, shift, postprocess) if with_turns else None
         self._untold: list[Turn] = []
         self._max_speakers = max_speakers
         self.wait = (config.chunk + config.right) * diarizer.front_end.grid.frame_shift
@@ -137,7 +145,9 @@ class StreamingDiarizer:
                 [[t.start, t.end, _slot(t), t.confidence or 0.0] for t in self._untold],
                 dtype=torch.float64,
             ).reshape(-1, 4),
-        } | {name: torch.as_tensor(array) for name, array in self._live.state().items()}
+        }
+        if self._live is not None:
+            state |= {name: torch.as_tensor(array) for name, array in self._live.state().items()}
         if memory.cache_posterior is not None:
             state["cache_posterior"] = memory.cache_posterior
         counts = [memory.num_silence, mel.num_samples, mel.num_frames]
@@ -153,12 +163,13 @@ class StreamingDiarizer:
             ConfigError: if it was another model's, or had another latency.
         """
         memory, mel = self._memory, self._mel
-        width = state["cache"].shape[1], state["features"].shape[1], len(state["undecided_since"])
-        own = memory.cache.shape[1], self._features.shape[1], self._diarizer.num_slots
-        if width != own:
+        width = state["cache"].shape[1], state["features"].shape[1]
+        own = memory.cache.shape[1], self._features.shape[1]
+        slots = len(state.get("undecided_since", range(self._diarizer.num_slots)))
+        if width != own or slots != self._diarizer.num_slots:
             raise ConfigError(
-                f"the state has embeddings and features of widths {width[:2]} and {width[2]} "
-                f"slots, but the model's are {own[:2]} and {own[2]}. Restore it with the model "
+                f"the state has embeddings and features of widths {width} and {slots} slots, but "
+                f"the model's are {own} and {self._diarizer.num_slots}. Restore it with the model "
                 "that it was saved from."
             )
         if not torch.equal(state["latency"], self._frames):
@@ -176,7 +187,8 @@ class StreamingDiarizer:
         memory.num_silence, mel.num_samples, mel.num_frames, *own_counts = state["counts"].tolist()
         self._first, self._answered, ended = own_counts
         self._ended = bool(ended)
-        self._live.restore({name: tensor.numpy() for name, tensor in state.items()})
+        if self._live is not None and "undecided" in state:
+            self._live.restore({name: tensor.numpy() for name, tensor in state.items()})
         self._untold = [
             Turn(start, end, f"speaker_{slot:.0f}", confidence)
             for start, end, slot, confidence in state["untold"].tolist()
@@ -218,8 +230,8 @@ class StreamingDiarizer:
         memory = torch.cat([self._memory.cache, self._memory.fifo])
         return _Step(heard, left // rows, -(-right // rows), end, memory)
 
-    def _take(self, step: "_Step", embedding: Tensor, posterior: Tensor) -> Waveform:
-        """What one step says of its chunk.
+    def _take(self, step: "_Step", embedding: Tensor, posterior: Tensor) -> None:
+        """Keep what one step says of its chunk.
 
         Args:
             step: the step.
@@ -229,9 +241,6 @@ class StreamingDiarizer:
         finer, known = self._diarizer.config.upsampling, len(step.memory)
         by_frame = posterior.unflatten(0, (-1, finer)).mean(dim=1)
         own = slice(step.before, len(embedding) - step.after)
-        self._memory.remember(
-            by_frame[:known], embedding[own], by_frame[known + own.start : known + own.stop]
-        )
         first = (known + own.start) * finer
         count = -(-(step.end - self._answered) * finer // self._per_frame)
         answer = posterior[first : first + count].numpy()
@@ -239,8 +248,12 @@ class StreamingDiarizer:
         self._answered = step.end
         spare = max(step.end - self._config.left * self._per_frame - self._first, 0)
         self._features, self._first = self._features[spare:].clone(), self._first + spare
-        self._untold += self._live.push(answer)
-        return answer
+        self._ready.append(answer)
+        self._memory.remember(
+            by_frame[:known], embedding[own], by_frame[known + own.start : known + own.stop]
+        )
+        if self._live is not None:  # what is no number is nobody's speech
+            self._untold += self._live.push(np.nan_to_num(answer, nan=0.0))
 
 
 def feed_together(
@@ -257,9 +270,9 @@ def feed_together(
 
     Raises:
         AudioError: see `StreamingDiarizer.feed`; then no stream has taken any samples.
-        ConfigError: if the streams have several models.
+        ConfigError: if the streams have several models, or one stands there twice.
     """
-    _check_model(streams)
+    _check_streams(streams)
     checked = [s._checked(piece) for s, piece in zip(streams, samples, strict=True)]
     for stream, piece in zip(streams, checked, strict=True):  # all of them, or none
         stream._keep(stream._mel.push(piece))
@@ -268,13 +281,13 @@ def feed_together(
 
 def finish_together(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
     """The ends: posteriors of the frames that each stream has left, (frame, slot)."""
-    _check_model(streams)
+    _check_streams(streams)
     begun = [not stream._ended for stream in streams]
     for stream in streams:
         stream._end()
     answers = _answer(streams)
     for stream, ends in zip(streams, begun, strict=True):
-        if ends:
+        if ends and stream._live is not None:
             stream._untold += stream._live.finish(stream.duration)
     return answers
 
@@ -298,7 +311,9 @@ class _Step:
     memory: Tensor
 
 
-def _check_model(streams: Sequence[StreamingDiarizer]) -> None:
+def _check_streams(streams: Sequence[StreamingDiarizer]) -> None:
+    if len({id(stream) for stream in streams}) < len(streams):
+        raise ConfigError("a stream stands there twice, but it has one end. Name it once.")
     if len({id(stream._diarizer) for stream in streams}) > 1:
         raise ConfigError(
             "the streams have several models, but what is heard together goes through one. "
@@ -309,25 +324,39 @@ def _check_model(streams: Sequence[StreamingDiarizer]) -> None:
 @torch.inference_mode()
 def _answer(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
     """Run every step whose context has come."""
-    answers = [[np.zeros((0, stream._diarizer.num_slots), dtype=np.float32)] for stream in streams]
     while due := [(i, step) for i, s in enumerate(streams) if (step := s._next()) is not None]:
         heard = _hear(streams[0]._diarizer, [step for _, step in due])
         for (index, step), (embedding, posterior) in zip(due, heard, strict=True):
-            answers[index].append(streams[index]._take(step, embedding, posterior))
-    return [np.concatenate(parts) for parts in answers]
+            streams[index]._take(step, embedding, posterior)
+    answers = []
+    for stream in streams:
+        none = np.zeros((0, stream._diarizer.num_slots), dtype=np.float32)
+        answers.append(np.concatenate([none, *stream._ready]))
+        stream._ready = []
+    return answers
 
 
 def _hear(diarizer: Diarizer, steps: Sequence[_Step]) -> list[tuple[Tensor, Tensor]]:
     """Embeddings (T, D) of each chunk, and posteriors of what is remembered and of the chunk."""
     device = next(diarizer.parameters()).device
-    num_rows = torch.tensor([len(step.features) for step in steps], device=device)
-    features = pad_sequence([step.features for step in steps], batch_first=True).to(device)
-    embedding, num_frames = diarizer.front_end.subsampling(features, num_rows)
-    embeddings = [row[:n].float() for row, n in zip(embedding, num_frames.tolist(), strict=True)]
-    heard = [torch.cat([s.memory.to(device), e]) for s, e in zip(steps, embeddings, strict=True)]
-    lengths = torch.tensor([len(row) for row in heard], device=device)
-    encoded = diarizer.front_end.encode(pad_sequence(heard, batch_first=True), lengths)
-    posterior = diarizer.classify(encoded, lengths).float().sigmoid().cpu()
+    training = diarizer.training
+    diarizer.eval()
+    try:
+        with enough_memory(device, f"{len(steps)} streams"):
+            num_rows = torch.tensor([len(step.features) for step in steps], device=device)
+            features = pad_sequence([step.features for step in steps], batch_first=True)
+            embedding, num_frames = diarizer.front_end.subsampling(features.to(device), num_rows)
+            counts = num_frames.tolist()
+            embeddings = [e[:n].float() for e, n in zip(embedding, counts, strict=True)]
+            heard = [
+                torch.cat([step.memory.to(device), e])
+                for step, e in zip(steps, embeddings, strict=True)
+            ]
+            lengths = torch.tensor([len(row) for row in heard], device=device)
+            encoded = diarizer.front_end.encode(pad_sequence(heard, batch_first=True), lengths)
+            posterior = diarizer.classify(encoded, lengths).float().sigmoid().cpu()
+    finally:
+        diarizer.train(training)
     counts = (lengths * diarizer.config.upsampling).tolist()
     return [(e.cpu(), p[:n]) for e, p, n in zip(embeddings, posterior, counts, strict=True)]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import diarize.checkpoint as checkpoint_module
@@ -64,7 +65,7 @@ def assert_same(one: Diarizer, other: Diarizer, **tolerance: float) -> None:
 
 
 def test_a_model_comes_back_as_it_was(diarizer: Diarizer, tmp_path: Path) -> None:
-    folder = save_checkpoint(diarizer, tmp_path / "new" / "model", licence="CC-BY-4.0")
+    folder = save_checkpoint(diarizer, tmp_path / "new" / "model", card={"licence": "CC-BY-4.0"})
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "model.safetensors"]
     for loaded in (load_checkpoint(folder), Diarizer.from_pretrained(str(folder))):
         assert_same(loaded, diarizer)
@@ -218,3 +219,27 @@ def test_a_checkpoint_outlives_a_change_of_defaults(diarizer: Diarizer, tmp_path
     config_class = type(diarizer.front_end.config)
     names = {field.name for field in dataclasses.fields(config_class)}
     assert set(stored["front_end"]) == {"_target_", *names}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("postprocess: [1]", "config.yaml: 'postprocess' is a list, but it holds settings by name"),
+        ("card: {dtype: x, folder: y}", None),
+        (
+            "inference: {latency: '${oc.env:HOME}'}",
+            r"config.yaml: holds '\$\{', but a checkpoint's",
+        ),
+    ],
+)
+def test_settings_of_strangers(
+    line: str, message: str | None, diarizer: Diarizer, tmp_path: Path
+) -> None:
+    folder = save_checkpoint(diarizer, tmp_path)
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | yaml.safe_load(line)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    if message is None:
+        save_checkpoint(diarizer, tmp_path / "again", card=read_checkpoint(folder).card)
+        return
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)

@@ -1,8 +1,9 @@
 """``diarize stream``: each turn once, the same as ``infer`` finds in the whole."""
 
 import io
+import queue
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +106,35 @@ def test_later_speakers_than_asked_for_are_left_out(
     ]
     assert 0 < len(kept) < len(everybody.splitlines())
     close(two, "\n".join(kept))
-    assert main([*command, "--max-speakers", "0"]) == 1
-    assert "max_speakers is 0, but" in capsys.readouterr().err
+    for flag in ("max_speakers", "num_speakers"):
+        assert main([*command, f"--{flag.replace('_', '-')}", "0"]) == 1
+        assert f"{flag} 0" in capsys.readouterr().err.replace(" is ", " ")
+
+
+def test_what_cannot_be_heard_leaves_earlier_results(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "before.rttm"
+    kept.write_text("as it was")
+    command = ["stream", str(tmp_path / "no.wav"), "--model", str(model), "--output", str(kept)]
+    assert main([*command, "--posteriors", str(tmp_path)]) == 1
+    assert "no.wav: cannot be read" in capsys.readouterr().err
+    assert kept.read_text() == "as it was" and not list(tmp_path.glob("*.npz"))
+
+
+def test_audio_that_the_network_cannot_bear_is_told(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud, soft = tmp_path / "loud.wav", tmp_path / "soft.wav"
+    rng = np.random.default_rng(0)
+    soundfile.write(loud, rng.normal(0, 1e24, 32000).astype(np.float32), 16000, subtype="FLOAT")
+    soundfile.write(soft, rng.normal(0, 0.1, 32000).astype(np.float32), 16000, subtype="FLOAT")
+    assert main(["stream", str(loud), "--model", str(model), *LATENCY]) == 1
+    assert "s makes the network answer NaN or infinity" in capsys.readouterr().err
+    command = ["infer", str(loud), str(soft), "--model", str(model), *LATENCY]
+    assert main([*command, "--output", str(tmp_path / "sys")]) == 1
+    assert "loud: the audio at 0.00 s makes the network answer NaN" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "sys").iterdir()] == ["soft.rttm"]
 
 
 class Microphone:
@@ -115,27 +143,32 @@ class Microphone:
     class PortAudioError(Exception):
         pass
 
-    def __init__(self, samples: np.ndarray, lost: int = -1, fault: str = "") -> None:
-        self.samples, self.lost, self.fault = samples, lost, fault
+    def __init__(self, samples: np.ndarray, fault: str = "") -> None:
+        self.samples, self.fault = samples, fault
 
-    def InputStream(self, *settings: object) -> "Microphone":
+    def InputStream(self, *settings: object, callback: Callable[..., None]) -> "Microphone":
         if self.fault:
             raise self.PortAudioError(self.fault)
-        self.settings, self.place = settings, 0
+        self.settings, self.callback = settings, callback
         return self
 
     def __enter__(self) -> "Microphone":
+        for piece in np.split(self.samples, range(1600, len(self.samples), 1600)):
+            self.callback(piece[:, None], len(piece), None, None)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.closed = True
 
-    def read(self, count: int) -> tuple[np.ndarray, bool]:
-        if self.place >= len(self.samples):
-            raise KeyboardInterrupt
-        piece = self.samples[self.place : self.place + count]
-        self.place += count
-        return piece[:, None], self.place == self.lost
+
+class Heard(queue.Queue):
+    """At its end the user presses Ctrl-C."""
+
+    def get(self) -> np.ndarray:
+        try:
+            return super().get(block=False)
+        except queue.Empty:
+            raise KeyboardInterrupt from None
 
 
 def test_a_microphone_is_heard_until_it_is_interrupted(
@@ -146,6 +179,7 @@ def test_a_microphone_is_heard_until_it_is_interrupted(
     samples, _ = soundfile.read(audio, dtype="float32")
     microphone = Microphone(samples)
     monkeypatch.setitem(sys.modules, "sounddevice", microphone)
+    monkeypatch.setattr(diarize.capture, "Queue", Heard)
     command = ["stream", "--model", str(model), *LATENCY, "--microphone"]
     assert main(command) == 130
     close(capsys.readouterr().out, expected)
@@ -154,10 +188,11 @@ def test_a_microphone_is_heard_until_it_is_interrupted(
     assert microphone.settings[2] == 3
     capsys.readouterr()
 
-    monkeypatch.setitem(sys.modules, "sounddevice", Microphone(samples, lost=16000))
+    monkeypatch.setattr(diarize.capture, "BEHIND", 5)
     assert main(command) == 1
     told = capsys.readouterr()
-    assert "samples were lost, for the model is slower" in told.err and "SPEAKER" in told.out
+    assert "microphone: it is 5 s ahead, for the model is slower" in told.err
+    monkeypatch.setattr(diarize.capture, "BEHIND", 60)
     monkeypatch.setitem(sys.modules, "sounddevice", Microphone(samples, fault="Invalid rate"))
     assert main([*command, "USB"]) == 1
     assert (
@@ -215,3 +250,9 @@ def test_what_cannot_be_streamed(
         assert "give AUDIO, - or --microphone, one of them" in capsys.readouterr().err
     assert main(["stream", str(audio), "--model", str(model), "--session-id", "a b"]) == 1
     assert "Use --session-id" in capsys.readouterr().err
+    beside = ["--session-id", "../b", "--posteriors", str(model)]
+    assert main(["stream", str(audio), "--model", str(model), *beside]) == 1
+    assert "session id '../b' holds '/', but it must name a file" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["stream", "-", "--model", str(model), "--channel", "1"])
+    assert "--channel picks one of a recording's" in capsys.readouterr().err

@@ -123,6 +123,19 @@ def test_as_many_speakers_as_are_known_remain_however_alike() -> None:
     assert stitch(windows, 20, -1.0, num_speakers=4).any(axis=0).sum() == 4
 
 
+def test_a_short_noise_is_none_of_the_known_speakers() -> None:
+    truth = drawn(
+        "##########....................",
+        "..........#########...........",
+        "....................#.........",
+    )
+    voices = np.eye(3, 8)
+    voices[1] += 0.6 * voices[0]
+    windows = [oracle(truth, start, start + 40, voices) for start in (0, 40, 80)]
+    two = stitch(windows, 20, 0.5, num_speakers=2)
+    assert two[4:36, 0].all() and not two[44:72, 0].any() and two[44:72, 1].all()
+
+
 def test_slots_of_one_window_stay_apart_however_alike_they_sound() -> None:
     truth = drawn(
         "##..##..##..##..##..",

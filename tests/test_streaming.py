@@ -168,6 +168,39 @@ def test_streams_of_several_models_are_not_fed_together(diarizer: Diarizer) -> N
     streams = [StreamingDiarizer(diarizer), StreamingDiarizer(other)]
     with pytest.raises(ConfigError, match="have several models"):
         feed_together(streams, [noise(1.0), noise(1.0)])
+    with pytest.raises(ConfigError, match="a stream stands there twice"):
+        feed_together([streams[0]] * 2, [noise(1.0), noise(1.0)])
+
+
+def test_a_model_in_training_stays_so(diarizer: Diarizer) -> None:
+    diarizer.train()
+    streamed(diarizer, SHORT, [noise(2.0)])
+    assert diarizer.training
+    diarizer.eval()
+
+
+def test_names_of_latencies_may_be_settings(diarizer: Diarizer) -> None:
+    config = InferenceConfig(latency="mine", latencies={"mine": SHORT})
+    found = diarize_waveform(diarizer, noise(3.0), config=config).posterior
+    np.testing.assert_array_equal(found, streamed(diarizer, SHORT, [noise(3.0)]))
+
+
+def test_without_turns_none_are_kept(diarizer: Diarizer) -> None:
+    stream = StreamingDiarizer(diarizer, SHORT, with_turns=False)
+    stream.feed(noise(6.0))
+    other = StreamingDiarizer(diarizer, SHORT, with_turns=False)
+    other.load_state_dict(stream.state_dict())
+    np.testing.assert_array_equal(other.finish(), stream.finish())
+    assert stream.turns() == []
+
+
+def test_want_of_memory_is_told(diarizer: Diarizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(diarizer.front_end.subsampling, "forward", full)
+    with pytest.raises(ConfigError, match="cpu: has no memory for 1 streams at once"):
+        streamed(diarizer, SHORT, [noise(2.0)])
 
 
 def test_where_one_of_them_is_faulty_none_takes_any_samples(diarizer: Diarizer) -> None:

@@ -56,8 +56,7 @@ def run_convert(args: argparse.Namespace) -> int:
                 f"{checkpoint.path}: {name} goes to {parameter.abs().max():g}, but {args.dtype} "
                 f"ends at {torch.finfo(dtype).max:g}. Give another --dtype."
             )
-    card = _origin(args.model) | checkpoint.card
-    save_checkpoint(diarizer, args.output, dtype, **card)
+    save_checkpoint(diarizer, args.output, dtype, _origin(args.model) | checkpoint.card)
     size = (args.output / "model.safetensors").stat().st_size
     told = f"{args.output}: {size / 1e6:.1f} MB in {args.dtype}."
     print(f"diarize convert: {told}", file=sys.stderr)

@@ -138,23 +138,25 @@ def run_infer(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> None:
     """See that results can be written, before they cost anything."""
     for folder in (args.output, args.posteriors, args.picture):
-        if folder in (None, "-"):
-            continue
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"{folder}: cannot be made a folder ({error.strerror}), but results go to one. "
-                "Give another."
-            ) from None
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise ConfigError(
-                f"{folder}: may not be written to, but results go there. Give another."
-            )
+        if folder not in (None, "-"):
+            need_folder(folder)
     if args.picture is not None:
         from diarize.picture import need_matplotlib
 
         need_matplotlib()
+
+
+def need_folder(folder: str | Path) -> None:
+    """See that files can be written into a folder, which is made if need be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be made a folder ({error.strerror}), but results go to one. "
+            "Give another."
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: may not be written to, but results go there. Give another.")
 
 
 def _tell(ready: dict[str, str], failures: "list[Failure]", by_id: "dict[str, Session]") -> None:
@@ -236,11 +238,8 @@ def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig"
 
     config = InferenceConfig.of(diarizer)
     postprocess = asked_postprocess(args, config)
-    asked = {
-        name: getattr(args, name)
-        for name in ("latency", "window", "overlap", "batch_size", "max_speakers", "num_speakers")
-    }
-    config = replace(config, postprocess=postprocess, **_given(asked))
+    asked = {name: getattr(args, name) for name in ("latency", "window", "overlap", "batch_size")}
+    config = asked_speakers(args, replace(config, postprocess=postprocess, **_given(asked)))
     windows = parse_latency(config.latency, config.latencies) is None
     if not windows and not (args.window is args.overlap is None):
         args.refuse(
@@ -248,6 +247,12 @@ def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig"
             "of this model is not"
         )
     return config
+
+
+def asked_speakers(args: argparse.Namespace, recommended: "InferenceConfig") -> "InferenceConfig":
+    """How many speakers there are, over what is recommended."""
+    asked = {name: getattr(args, name) for name in ("max_speakers", "num_speakers")}
+    return replace(recommended, **_given(asked))
 
 
 def asked_postprocess(

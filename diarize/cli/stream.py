@@ -5,14 +5,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
-from diarize.cli.infer import add_postprocess, add_speakers, asked_postprocess
+from diarize.cli.infer import (
+    add_postprocess,
+    add_speakers,
+    asked_postprocess,
+    asked_speakers,
+    need_folder,
+)
 from diarize.errors import AudioError, DiarizeError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from diarize.capture import Pieces
     from diarize.turns import Turn
 
@@ -60,6 +70,11 @@ def add_stream(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def run_stream(args: argparse.Namespace) -> int:
     """Feed the stream piece by piece, and print what is decided."""
+    name, pieces = _source(args)
+    if args.posteriors is not None:
+        need_folder(args.posteriors)
+    import numpy as np
+
     from diarize.formats.rttm import format_rttm, write_rttm
     from diarize.inference import InferenceConfig, choose_device
     from diarize.memory import keep_freed_memory
@@ -67,39 +82,41 @@ def run_stream(args: argparse.Namespace) -> int:
     from diarize.streaming import StreamingDiarizer
     from diarize.turns import in_order
 
-    name, pieces = _source(args)
     keep_freed_memory()
     diarizer = Diarizer.from_pretrained(args.model).to(choose_device(args.device))
-    config = InferenceConfig.of(diarizer)
-    postprocess = asked_postprocess(args, config)
-    most = args.num_speakers or args.max_speakers
-    stream = StreamingDiarizer(diarizer, args.latency, postprocess, most)
+    config = asked_speakers(args, InferenceConfig.of(diarizer))
+    most = config.num_speakers or config.max_speakers
+    stream = StreamingDiarizer(diarizer, args.latency, asked_postprocess(args, config), most)
     print(f"diarize stream: waits up to {stream.wait:.2f} s for its answers", file=sys.stderr)
     told: list[Turn] = []
+    first = next(pieces, None)  # what cannot be heard leaves no files
 
-    def tell() -> None:
-        turns = stream.turns()
-        told.extend(turns)
+    def tell(posterior: "NDArray[np.float32]") -> None:
+        if rows is not None:
+            posterior.tofile(rows)
+        told.extend(turns := stream.turns())
         for turn in turns:
             print(format_rttm(name, [turn]), end="", flush=True)
+        if not np.isfinite(posterior).all():
+            raise AudioError(
+                f"{name}: the audio before {stream.duration:.2f} s makes the network answer NaN "
+                "or infinity. Scale it down; if it is no louder than others, the model is damaged."
+            )
 
     with ExitStack() as kept:
         rows = None
         if args.posteriors is not None:
-            path = args.posteriors / f"{name}.npz"
+            shift = diarizer.grid.frame_shift
             rows = kept.enter_context(
-                _posteriors(path, diarizer.num_slots, diarizer.grid.frame_shift)
+                _posteriors(args.posteriors / f"{name}.npz", diarizer.num_slots, shift)
             )
         if args.output is not None:
             kept.callback(lambda: write_rttm(args.output, {name: in_order(told)}))
         try:
             busy, warned = 0.0, False
-            for samples in pieces:
+            for samples in () if first is None else chain([first], pieces):
                 began = time.monotonic()
-                posterior = stream.feed(samples)
-                if rows is not None:
-                    posterior.tofile(rows)
-                tell()
+                tell(stream.feed(samples))
                 busy += time.monotonic() - began
                 if not warned and stream.duration > SLOW and busy > stream.duration:
                     warned = True
@@ -110,10 +127,7 @@ def run_stream(args: argparse.Namespace) -> int:
                         file=sys.stderr,
                     )
         finally:  # Ctrl-C is how live audio ends: what has been heard is told
-            posterior = stream.finish()
-            if rows is not None:
-                posterior.tofile(rows)
-            tell()
+            tell(stream.finish())
     return 0
 
 
@@ -125,11 +139,18 @@ def _source(args: argparse.Namespace) -> "tuple[str, Pieces]":
     if (args.audio is None) == (args.microphone is None):
         args.refuse("give AUDIO, - or --microphone, one of them")
     live = args.audio in (None, "-")
+    if live and args.channel is not None:
+        args.refuse("--channel picks one of a recording's; what comes live has one")
     name = args.session_id or ("stream" if live else Path(args.audio).stem)
     try:
         check_name("session id", name)
     except DiarizeError as error:
-        raise AudioError(f"{args.audio}: {error} Use --session-id.") from None
+        raise AudioError(f"{args.audio or 'microphone'}: {error} Use --session-id.") from None
+    if "/" in name and args.posteriors is not None:
+        raise AudioError(
+            f"{args.audio or 'microphone'}: session id {name!r} holds '/', but it must name a "
+            f"file. Give another, for example {name.replace('/', '-')!r}."
+        )
     if args.microphone is not None:
         return name, of_microphone(args.microphone or None)
     if live:
@@ -144,7 +165,6 @@ def _posteriors(path: Path, num_slots: int, frame_shift: float) -> Iterator[IO[b
 
     from diarize.files import replacing
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=path.parent) as rows:
         try:
             yield rows

@@ -44,7 +44,7 @@ def main() -> int:
     except (DiarizeError, OSError) as error:
         print(f"package.py: {error}", file=sys.stderr)
         return 1
-    save_checkpoint(diarizer, args.folder, **card)
+    save_checkpoint(diarizer, args.folder, card=card)
     size = sum(path.stat().st_size for path in args.folder.iterdir())
     print(f"{args.folder}: {size / 2**20:.1f} MiB")
     return 0 if size <= LARGEST else 1
