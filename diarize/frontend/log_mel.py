@@ -163,9 +163,10 @@ class LogMel(nn.Module):
             center=False,
             return_complex=True,
         )
-        spectrum = spectrum[..., :num_frames].transpose(1, 2)  # (B, F, bins)
-        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-        return torch.log(power @ self.filter_bank.T + LOG_FLOOR)
+        power = torch.view_as_real(spectrum[..., :num_frames]).square().sum(dim=-1)  # (B, bins, F)
+        if not power.requires_grad:  # as NeMo rounds, bit by bit; of 0 the root has no gradient
+            power.sqrt_().square_()
+        return torch.log(self.filter_bank @ power + LOG_FLOOR).transpose(1, 2)
 
 
 def _normalized(mel: Tensor, valid: Tensor, num_frames: Tensor) -> Tensor:
