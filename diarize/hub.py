@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from diarize.errors import CheckpointError
@@ -130,14 +131,12 @@ def fetch(name: str) -> Path:
         CheckpointError: if the model cannot be had, with the ways to have it nevertheless.
     """
     repository, _ = _parts(name)
-    try:
-        import huggingface_hub  # noqa: F401
-    except ModuleNotFoundError:
+    if find_spec("huggingface_hub") is None:
         raise _refusal(
             name,
             "huggingface_hub, which fetches models, is not installed",
             "Install it with: pip install 'diarize[hub]'; or",
-        ) from None
+        )
     found = _in_cache(name)
     if found is not None:
         return found
