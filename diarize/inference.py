@@ -24,7 +24,7 @@ from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError, DiarizeError
 from diarize.frames import FrameGrid
-from diarize.latency import LATENCIES, OFFLINE, parse_latency
+from diarize.latency import LATENCIES, OFFLINE, StreamingConfig, parse_latency
 from diarize.manifest import Session
 from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig, to_turns
@@ -306,17 +306,21 @@ def _run(
     diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
 ) -> Iterator[Diarization | Failure]:
     """Judge all jobs; each is handed over once it is whole."""
-    windows = parse_latency(config.latency, config.latencies) is None
-    judge = _run_offline if windows else _run_streaming
-    yield from judge(diarizer, jobs, config, show)
+    latency = parse_latency(config.latency, config.latencies)
+    if latency is None:
+        yield from _run_offline(diarizer, jobs, config, show)
+    else:
+        yield from _run_streaming(diarizer, jobs, latency, config, show)
 
 
 def _run_streaming(
-    diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
+    diarizer: Diarizer,
+    jobs: Sequence[_Job],
+    latency: StreamingConfig,
+    config: InferenceConfig,
+    show: bool,
 ) -> Iterator[Diarization | Failure]:
     """Some jobs at a time, some of their audio at a time."""
-    latency = parse_latency(config.latency, config.latencies)
-    assert latency is not None
     total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
     with tell(total, "seconds of audio", show) as advance:
         for first in range(0, len(jobs), config.batch_size):
