@@ -43,6 +43,9 @@ WARM_UP = 1.0
 bytes, over 20 frames at the lowest rates, and Vorbis misplaces a seek into the last page by a
 millisecond. Opus converges only slowly: up to a hundredth of full scale may remain."""
 
+ARRAYS = (".npy", ".npz")
+"""Endings of files that hold arrays, and no audio."""
+
 UNKNOWN_FRAMES = 1 << 62
 """More than any recording has: what libsndfile answers for a FLAC stream of unknown length."""
 
@@ -222,6 +225,11 @@ def _open(path: Path) -> soundfile.SoundFile:
         raise AudioError(f"{path}: is not a file, but audio is read from files. Check the path.")
     if not status.st_size:
         raise AudioError(f"{path}: is empty, 0 bytes, but audio is expected. Copy it again.")
+    if path.suffix.lower() in ARRAYS:
+        raise AudioError(
+            f"{path}: is an array by its name, but audio is expected here. Features are named in "
+            "a manifest, by 'feature_filepath' and 'frame_shift'."
+        )
     try:
         file = soundfile.SoundFile(path)
         if file.frames < UNKNOWN_FRAMES:

@@ -21,6 +21,10 @@ class AudioError(DiarizeError):
     """A recording that cannot be opened, read or converted."""
 
 
+class FeatureError(DiarizeError):
+    """An array of features that cannot be opened or read."""
+
+
 class ConfigError(DiarizeError):
     """A configuration key or value that no component has."""
 

@@ -5,6 +5,16 @@ Frame ``t`` holds the samples ``[t * hop, (t + 1) * hop)``.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
+
+LEAST_RATE = 16000
+"""Fewest virtual samples a second of a grid that is made from a frame shift: those of audio."""
+
+SHIFTS = (1e-4, 1e9)
+"""Seconds: the frame shifts of features lie between these."""
+
+LARGEST_DENOMINATOR = 30000
+"""Of a frame shift as a fraction. 1001/30000 and 128/11025 are exact, and 0.033333 is 1/30."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,29 @@ class FrameGrid:
                 f"FrameGrid: hop {self.hop} is not a positive multiple of step {self.step} "
                 f"at {self.sample_rate} Hz. Give positive whole numbers with hop = k * step."
             )
+
+    @classmethod
+    def of_shift(cls, frame_shift: float) -> "FrameGrid":
+        """The clock of rows of features, each of which is a frame.
+
+        Its samples are virtual, and so many a second that a row is a whole number of them and
+        times are rounded as those of audio are: 0.08 s is 1280 of 16000, 1/30 s 534 of 16020.
+
+        Args:
+            frame_shift: seconds per row.
+
+        Raises:
+            ValueError: if it is no time that passes between rows.
+        """
+        if not SHIFTS[0] <= frame_shift <= SHIFTS[1]:
+            raise ValueError(
+                f"frame_shift is {frame_shift:g} s, but it may be from {SHIFTS[0]:g} s to "
+                f"{SHIFTS[1]:g} s. Give the seconds from row to row: 0.04 where 25 are a second."
+            )
+        shift = Fraction(frame_shift).limit_denominator(LARGEST_DENOMINATOR)
+        times = -(-LEAST_RATE // shift.denominator)
+        hop = shift.numerator * times
+        return cls(shift.denominator * times, hop, step=hop)
 
     @property
     def frame_shift(self) -> float:
