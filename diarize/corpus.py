@@ -95,6 +95,11 @@ class Corpus:
                 f"{path}: has 0 lines, but a corpus needs at least 1. Write a line per utterance."
             )
         for session in sessions:
+            if session.frame_shift is not None:
+                raise ManifestError(
+                    f"{session.where}: has 'feature_filepath', but what is simulated is mixed from "
+                    "audio. Give 'audio_filepath'."
+                )
             if spoken and session.speaker is None:
                 raise ManifestError(
                     f"{session.where}: has no 'speaker', but simulation must know who talks. "

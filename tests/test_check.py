@@ -200,9 +200,11 @@ def test_each_file_is_read_once(corpus, monkeypatch):
     for number in range(50):
         corpus.line(session_id=f"s{number}", rttm_filepath="all.rttm")
     calls = []
-    for name in ("audio_info", "scan_rttm"):
+    for name in ("open_recording", "scan_rttm"):
         real = getattr(check, name)
-        monkeypatch.setattr(check, name, lambda path, r=real: calls.append(path.name) or r(path))
+        monkeypatch.setattr(
+            check, name, lambda path, *more, r=real: calls.append(path.name) or r(path, *more)
+        )
     assert corpus.check() == [[], []]
     assert sorted(calls) == ["a.wav", "all.rttm"]
 

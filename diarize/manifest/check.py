@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from diarize.audio import SAMPLE_RATE, TOLERANCE, AudioInfo, audio_info
-from diarize.errors import AudioError, ManifestError, RttmError
+from diarize.audio import SAMPLE_RATE, TOLERANCE, AudioInfo
+from diarize.errors import AudioError, FeatureError, ManifestError, RttmError
+from diarize.features import check_features
 from diarize.formats.rttm import RttmLine, check_name, scan_rttm
 from diarize.formats.uem import UemLine, scan_uem
 from diarize.manifest.reference import find
 from diarize.manifest.session import Session, scan_manifest
+from diarize.recording import Recording, open_recording
 from diarize.turns import Segment
 
 Line = TypeVar("Line", RttmLine, UemLine)
@@ -18,7 +20,8 @@ Line = TypeVar("Line", RttmLine, UemLine)
 def check_manifest(path: str | Path, notes: list[str] | None = None) -> list[str]:
     """All that is wrong with a manifest and with the files it names.
 
-    Reads the manifest, the header of every recording, every RTTM and UEM, each file once.
+    Reads the manifest, the header of all audio, every array of features, every RTTM and UEM, each
+    file once.
     Times that are off by at most 10 ms count as rounded.
 
     Args:
@@ -54,7 +57,10 @@ class _Check:
         self.num_sessions = 0
         self._ids: dict[tuple[str, float | None], Session] = {}
         self._names: dict[str, Session] = {}
-        self._headers: dict[Path, AudioInfo | AudioError] = {}
+        self._recordings: dict[
+            tuple[Path, float | None], Recording | AudioError | FeatureError
+        ] = {}
+        self._first: tuple[Session, Recording] | None = None
         self._turns: dict[Path, dict[str, list[RttmLine]] | RttmError] = {}
         self._regions: dict[Path, dict[str, list[UemLine]] | RttmError] = {}
         self._faulty: set[Path] = set()
@@ -67,12 +73,12 @@ class _Check:
         if session.speaker is None:  # utterances are found by their place, never by a name
             self._id(session)
             self._name(session)
-        info = self._audio(session)
+        recording = self._recording(session)
         if session.rttm is not None:
-            self._rttm(session, session.rttm, info)
+            self._rttm(session, session.rttm, recording)
         if session.uem is not None:
             regions = self._content(session, session.uem, self._regions, scan_uem)
-            self._past_end(session.uem, [(r.number, r.segment) for r in regions], info)
+            self._past_end(session.uem, [(r.number, r.segment) for r in regions], recording)
 
     def changes(self) -> list[str]:
         """Notes on what reading changes about the audio, one for each kind of change."""
@@ -108,37 +114,48 @@ class _Check:
                 "Rename one."
             )
 
-    def _audio(self, session: Session) -> AudioInfo | None:
-        if session.audio not in self._headers:
+    def _recording(self, session: Session) -> Recording | None:
+        known = (session.audio, session.frame_shift)
+        if known not in self._recordings:
             try:
-                header = audio_info(session.audio)
-            except AudioError as error:
-                self._headers[session.audio] = error
+                recording = open_recording(*known)
+                if session.frame_shift is not None:
+                    check_features(session.audio, session.frame_shift)
+            except (AudioError, FeatureError) as error:
+                self._recordings[known] = error
             else:
-                self._headers[session.audio] = header
-                self._note_changes(session, header)
-        info = self._headers[session.audio]
-        if isinstance(info, AudioError):
-            self.faults.append(f"{session.where}: {info}")
+                self._recordings[known] = recording
+                self._kind(session, recording)
+                self._note_changes(session, recording.header)
+        found = self._recordings[known]
+        if not isinstance(found, Recording):
+            self.faults.append(f"{session.where}: {found}")
             return None
         fault = None
-        if not info.num_samples:
+        if not found.duration:
             fault = "has a recording without samples, but there must be some. Copy it again."
-        elif session.offset >= info.duration:
-            fault = (
-                f"starts at {session.offset:.2f} s, but its audio lasts {info.duration:.2f} s. "
-                "Correct 'offset'."
-            )
-        elif session.duration is not None and session.end > info.duration + TOLERANCE:
-            fault = (
-                f"ends at {session.end:.2f} s, but its audio lasts {info.duration:.2f} s. "
-                "Shorten 'duration' or re-encode the file."
-            )
+        elif session.offset >= found.duration:
+            fault = f"starts at {session.offset:.2f} s, but {found.lasts}. Correct 'offset'."
+        elif session.duration is not None and session.end > found.duration + TOLERANCE:
+            fault = f"ends at {session.end:.2f} s, but {found.lasts}. Shorten 'duration' or "
+            fault += "re-encode the file." if session.frame_shift is None else "check the file."
         if fault is not None:
             self.faults.append(f"{session.where}: session {session.session_id!r} {fault}")
-        return info
+        return found
 
-    def _note_changes(self, session: Session, info: AudioInfo) -> None:
+    def _kind(self, session: Session, recording: Recording) -> None:
+        """See that one model can hear all sessions."""
+        first, other = self._first = self._first or (session, recording)
+        if recording.kind != other.kind:
+            self.faults.append(
+                f"{session.where}: {session.audio} is {recording.kind}, but {first.audio} at "
+                f"{first.where} is {other.kind}, and a model hears one of them. Write two "
+                "manifests, or mend the wrong one."
+            )
+
+    def _note_changes(self, session: Session, info: object) -> None:
+        if not isinstance(info, AudioInfo):
+            return
         if info.sample_rate != SAMPLE_RATE:
             change = (f"{info.sample_rate} Hz", f"reading changes that to {SAMPLE_RATE} Hz")
             self._changes.setdefault(change, []).append(session)
@@ -146,13 +163,13 @@ class _Check:
             change = (f"{info.channels} channels", "reading takes their mean, or one if asked")
             self._changes.setdefault(change, []).append(session)
 
-    def _rttm(self, session: Session, path: Path, info: AudioInfo | None) -> None:
+    def _rttm(self, session: Session, path: Path, recording: Recording | None) -> None:
         is_new = path not in self._turns
         lines = self._content(session, path, self._turns, scan_rttm)
         content = self._turns[path]
         if is_new and not isinstance(content, RttmError):
             self._faulty_turns(path, content)
-        self._past_end(path, [(line.number, line.turn) for line in lines], info)
+        self._past_end(path, [(line.number, line.turn) for line in lines], recording)
         turns = [line.turn for line in lines]
         inside = [t for t in turns if t.end > session.offset and t.start < session.end]
         speakers = len({turn.speaker for turn in inside})
@@ -222,16 +239,16 @@ class _Check:
                     latest[line.turn.speaker] = line
 
     def _past_end(
-        self, path: Path, stretches: Sequence[tuple[int, Segment]], info: AudioInfo | None
+        self, path: Path, stretches: Sequence[tuple[int, Segment]], recording: Recording | None
     ) -> None:
         for number, stretch in stretches:
-            if info is None or stretch.end <= info.duration + TOLERANCE:
+            if recording is None or stretch.end <= recording.duration + TOLERANCE:
                 continue
             if (path, number) not in self._late:
                 self._late.add((path, number))
                 self.faults.append(
-                    f"{path}:{number}: lasts until {stretch.end:.2f} s, but its audio lasts "
-                    f"{info.duration:.2f} s. Cut it there, or check that they belong together."
+                    f"{path}:{number}: lasts until {stretch.end:.2f} s, but {recording.lasts}. Cut "
+                    "it there, or check that they belong together."
                 )
 
 

@@ -5,11 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from diarize.audio import audio_info
 from diarize.errors import ManifestError
 from diarize.formats.rttm import read_rttm
 from diarize.formats.uem import read_uem
 from diarize.manifest.session import Session
+from diarize.recording import open_recording
 from diarize.turns import Segment, Turn, clip
 
 Content = TypeVar("Content")
@@ -41,14 +41,16 @@ def scored_regions(session: Session) -> list[Segment] | None:
     Raises:
         ManifestError: if the UEM has other sessions only.
         RttmError: if the UEM cannot be read.
-        AudioError: if only the audio knows where the span ends and it cannot be read.
+        DiarizeError: if only the recording knows where the span ends and it cannot be read.
     """
     if session.uem is not None:
         regions = find(session, session.uem, _read(read_uem, session.uem, _stamp(session.uem)))
         return within_span(session, regions)
     if session.duration is None and session.offset == 0:
         return None
-    end = audio_info(session.audio).duration if session.duration is None else session.end
+    end = session.end
+    if session.duration is None:
+        end = open_recording(session.audio, session.frame_shift).duration
     return [Segment(session.offset, end)]
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from diarize.audio import ARRAYS
 from diarize.errors import ManifestError
 from diarize.files import read_lines, write_text
+from diarize.frames import FrameGrid
 
 PATH_SUFFIXES = ("_filepath", "_filename", "_file")
 """A path stands under ``audio_filepath``; NeMo reads ``audio_filename`` and ``audio_file`` too."""
@@ -24,7 +26,7 @@ class Session:
 
     Attributes:
         session_id: its name; field 2 of RTTM.
-        audio: the recording.
+        audio: the recording; an array of features where ``frame_shift`` is given.
         offset: where it starts in the recording, seconds.
         duration: seconds; None means to the end of the recording.
         rttm: file with its reference turns, in seconds of the recording.
@@ -34,6 +36,7 @@ class Session:
         extra: keys of the line that are not listed here.
         where: ``path:line`` of the manifest, for messages.
         ctm: file with its words; carried, never read.
+        frame_shift: seconds per row of features; None where the recording is audio.
     """
 
     session_id: str
@@ -47,6 +50,7 @@ class Session:
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
     where: str = field(default="manifest", compare=False)
     ctm: Path | None = None
+    frame_shift: float | None = None
 
     @property
     def end(self) -> float:
@@ -120,9 +124,7 @@ class _Line:
         """The session of the line, with paths taken from a folder; None for a faulty line."""
         if self.faults:
             return None
-        audio = self.path("audio", folder)
-        if audio is None and not self.faults:
-            self.fault("has no 'audio_filepath', but a session needs a recording. Add the key.")
+        audio, frame_shift = self.recording(folder)
         offset = self.seconds("offset")
         duration = self.seconds("duration")
         if duration == 0:
@@ -141,13 +143,51 @@ class _Line:
             self.count("num_speakers"),
             where=self.where,
             ctm=self.path("ctm", folder),
+            frame_shift=frame_shift,
             extra=self.values,
         )
         return None if self.faults else session
 
-    def path(self, kind: str, folder: Path) -> Path | None:
+    def recording(self, folder: Path) -> tuple[Path | None, float | None]:
+        """Audio and None, or an array of features and the seconds per row of it."""
+        audio = self.path("audio", folder)
+        features = self.path("feature", folder, ("_filepath",))
+        if audio is not None and audio.suffix.lower() in ARRAYS:
+            self.fault(
+                f"'audio_filepath' is {_show(audio.name)}, but that is an array by its name. Write "
+                "'feature_filepath' for it, and 'frame_shift'."
+            )
+        if audio is not None and features is not None:
+            self.fault(
+                f"has 'audio_filepath' {_show(audio.name)} and 'feature_filepath' "
+                f"{_show(features.name)}, but a session has one recording. Leave one out."
+            )
+        if audio is None and features is None and not self.faults:
+            self.fault(
+                "has no 'audio_filepath', but a session needs a recording. Add the key, or "
+                "'feature_filepath' for features."
+            )
+        return features or audio, None if features is None else self.shift()
+
+    def shift(self) -> float | None:
+        """Seconds per row of features, which must be given with them."""
+        before = len(self.faults)
+        if self.values.get("frame_shift") is None:
+            self.fault(
+                "has 'feature_filepath', but no 'frame_shift'. Add the seconds per row of it: 0.04 "
+                "where 25 are a second."
+            )
+        frame_shift = self.seconds("frame_shift")
+        if len(self.faults) == before and frame_shift is not None:
+            try:
+                FrameGrid.of_shift(frame_shift)
+            except ValueError as error:
+                self.fault(str(error))
+        return frame_shift
+
+    def path(self, kind: str, folder: Path, suffixes: Sequence[str] = PATH_SUFFIXES) -> Path | None:
         """The file of a kind, under the first of its keys that the line has."""
-        for suffix in PATH_SUFFIXES:
+        for suffix in suffixes:
             value = self.values.pop(kind + suffix, None)
             if value is None:
                 continue
@@ -202,8 +242,10 @@ class _Line:
 def _values(session: Session, folder: Path | None) -> dict[str, Any]:
     """The line of a session in NeMo's order of keys; what is unknown is left out."""
     extra = dict(session.extra)
+    kind = "audio" if session.frame_shift is None else "feature"
     known = {
-        "audio_filepath": _place(session.audio, folder),
+        f"{kind}_filepath": _place(session.audio, folder),
+        "frame_shift": session.frame_shift,
         "offset": session.offset,
         "duration": session.duration,
         "label": extra.pop("label", None),
