@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diarize.errors import ConfigError
 from diarize.files import replacing
@@ -66,6 +66,10 @@ def load_config(
             raise ConfigError(f"{where}: {_first_line(error)}") from None
     try:
         return typing.cast(Config, OmegaConf.to_object(merged))
+    except MissingMandatoryValue as error:
+        raise ConfigError(
+            f"{config_class.__name__}: {error.full_key} is not set, but has no default. Set it."
+        ) from None
     except OmegaConfBaseException as error:
         raise ConfigError(f"{config_class.__name__}: {_first_line(error)}") from None
     except ConfigError as error:

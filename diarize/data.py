@@ -1,12 +1,11 @@
 """Sessions as batches: what a front end hears and what it should answer.
 
-B batch, T frames, S slots, N samples.
+B batch, T frames, S slots, N samples, F numbers in a row of features.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from diarize.activity import from_turns
-from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
-from diarize.errors import AudioError, ManifestError
+from diarize.audio import TOLERANCE
+from diarize.errors import AudioError, ConfigError, FeatureError, ManifestError
 from diarize.frames import FrameGrid
 from diarize.manifest import Session, reference_turns, scored_regions
+from diarize.recording import AUDIO, Kind, Recording, open_recording, refuse_unheard
 from diarize.turns import Segment, Turn, clip, shift
 
 
@@ -29,15 +29,29 @@ class Example:
 
     Attributes:
         session_id: what it was cut from.
-        waveform: (sample,) float32 at 16 kHz.
+        signal: what is heard, float32: (sample,) at 16 kHz, or features, (frame, F).
         turns: who speaks when, seconds from the first sample of the window.
         regions: what is scored, likewise; None is the union of both extents.
+        start: where the window starts in its recording, seconds.
+        grid: frames that the signal is made of: single samples, or rows of features.
     """
 
     session_id: str
-    waveform: NDArray[np.float32]
+    signal: NDArray[np.float32]
     turns: list[Turn]
     regions: list[Segment] | None = None
+    start: float = 0.0
+    grid: FrameGrid = AUDIO.grid
+
+    @property
+    def kind(self) -> Kind:
+        """Audio, or features of some width and frame shift."""
+        return Kind(None if self.signal.ndim == 1 else self.signal.shape[1], self.grid)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples, those of features being virtual."""
+        return len(self.signal) * self.grid.hop
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class Batch:
     """Examples padded to one length.
 
     Attributes:
-        waveform: (B, N) float32, zero beyond each example.
+        signal: (B, N) or, of features, (B, T, F); float32, zero beyond each example.
         num_samples: (B,) samples before padding.
         activity: (B, T, S) 0 or 1, columns by arrival.
         num_frames: (B,) frames before padding.
@@ -56,7 +70,7 @@ class Batch:
         dropped_speakers: those of them beyond the slots, whose speech is no target.
     """
 
-    waveform: Tensor
+    signal: Tensor
     num_samples: Tensor
     activity: Tensor
     num_frames: Tensor
@@ -87,29 +101,43 @@ class Collate:
 
     Attributes:
         grid: the front end's frames.
-        num_slots: columns of the activity; later arrivals are dropped and counted.
+        num_slots: columns of the activity; of audio, later arrivals are dropped and counted.
         voices: training speaker to class index, where voices are trained.
+        hears: what the front end hears.
     """
 
     grid: FrameGrid
     num_slots: int
     voices: Mapping[str, int] | None = None
+    hears: Kind = AUDIO
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
-        """Pad to the longest example; frames and samples beyond each example are zero."""
-        num_samples = [example.waveform.size for example in examples]
+        """Pad to the longest example; frames and samples beyond each example are zero.
+
+        Raises:
+            ManifestError: if an example is not what the front end hears.
+            ConfigError: if features have more classes than there are slots.
+        """
+        for example in examples:
+            refuse_unheard(f"session {example.session_id!r}", example.kind, self.hears)
+        num_samples = [example.num_samples for example in examples]
         num_frames = [self.grid.num_frames(n) for n in num_samples]
-        waveform = torch.zeros(len(examples), max(num_samples))
+        longest = max((example.signal for example in examples), key=len)
+        signal = torch.zeros(len(examples), *longest.shape)
         activity = torch.zeros(len(examples), max(num_frames), self.num_slots)
         voice = torch.full((len(examples), max(num_frames)), -1)
         heard = dropped = 0
         for row, example in enumerate(examples):
-            waveform[row, : num_samples[row]] = torch.from_numpy(example.waveform)
+            signal[row, : len(example.signal)] = torch.from_numpy(example.signal)
             frames = num_frames[row]
             # All speakers first: who is beyond the slots still talks into the others' speech.
             most = max(self.num_slots, len({turn.speaker for turn in example.turns}))
             truth = from_turns(example.turns, self.grid, frames, most)
             activity[row, :frames] = torch.from_numpy(truth.matrix[:, : self.num_slots])
+            if self.hears != AUDIO and len(truth.speakers) > self.num_slots:
+                end = example.start + num_samples[row] / self.grid.sample_rate
+                span = Segment(example.start, end)
+                raise _crowded(example.session_id, len(truth.speakers), span, self.num_slots)
             heard += len(truth.speakers)
             dropped += max(len(truth.speakers) - self.num_slots, 0)
             if self.voices is not None:
@@ -118,7 +146,7 @@ class Collate:
                 column = np.where(alone, truth.matrix.argmax(axis=1), -1)
                 voice[row, :frames] = torch.from_numpy(classes[column])
         return Batch(
-            waveform,
+            signal,
             torch.tensor(num_samples),
             activity,
             torch.tensor(num_frames),
@@ -130,12 +158,21 @@ class Collate:
         )
 
 
+def _crowded(session_id: str, count: int, span: Segment, num_slots: int) -> ConfigError:
+    """A window of features with more classes than slots; of speech, who comes late is dropped."""
+    return ConfigError(
+        f"session {session_id!r} has {count} classes between {span.start:.2f} s and "
+        f"{span.end:.2f} s, but the model has {num_slots} slots. Raise diarizer.num_slots, or "
+        "lower data.window (in validation, data.validation_window)."
+    )
+
+
 @dataclass(frozen=True)
 class _Window:
     """A stretch of a session, in seconds of the recording, and the session's truth."""
 
-    session_id: str
-    audio: Path
+    session: Session
+    recording: Recording
     start: float
     duration: float
     turns: list[Turn]
@@ -145,29 +182,56 @@ class _Window:
         return replace(self, start=start, duration=duration)
 
     def example(self) -> Example:
-        waveform = read_audio(self.audio, self.start, self.duration)
-        end = self.start + waveform.size / SAMPLE_RATE
+        first = self.recording.sample_at(self.start)
+        count = self.recording.sample_at(self.start + self.duration) - first
+        signal = self.recording.read(first, count)
+        start = self.recording.nearest(self.start)
+        end = start + count / self.recording.sample_rate
         regions = None
         if self.regions is not None:
-            cut = [(max(r.start, self.start), min(r.end, end)) for r in self.regions]
-            regions = [Segment(a - self.start, b - self.start) for a, b in cut if b > a]
-        turns = shift(clip(self.turns, self.start, end), -self.start)
-        return Example(self.session_id, waveform, turns, regions)
+            cut = [(max(r.start, start), min(r.end, end)) for r in self.regions]
+            regions = [Segment(a - start, b - start) for a, b in cut if b > a]
+        turns = shift(clip(self.turns, start, end), -start)
+        grid = self.recording.kind.grid
+        return Example(self.session.session_id, signal, turns, regions, start, grid)
+
+    def check(self, hears: Kind, num_slots: int, window: float | None) -> None:
+        """See that a model hears it, and has slots for all classes in any ``window`` seconds."""
+        name = f"{self.session.where}: session {self.session.session_id!r}"
+        refuse_unheard(name, self.recording.kind, hears)
+        classes = sorted({turn.speaker for turn in self.turns})
+        if hears == AUDIO or len(classes) <= num_slots:
+            return
+        grid = self.recording.kind.grid
+        num_frames = grid.frame_at(self.duration)
+        length = min(grid.frame_at(window or self.duration), num_frames)
+        truth = from_turns(self.turns, grid, num_frames, len(classes), self.start, classes)
+        so_far = np.zeros((num_frames + 1, len(classes)), dtype=np.int64)
+        np.cumsum(truth.matrix, axis=0, out=so_far[1:])
+        present = (so_far[length:] - so_far[:-length] > 0).sum(axis=1)  # by first frame
+        first = int(present.argmax())
+        if present[first] > num_slots:
+            start = self.start + grid.time_at(first)
+            span = Segment(start, start + grid.time_at(length))
+            raise _crowded(self.session.session_id, int(present[first]), span, num_slots)
 
 
 class SessionDataset(Dataset[Example]):
     """Windows of recorded sessions, each with its reference turns.
 
     Args:
-        sessions: manifest lines with ``rttm_filepath``.
+        sessions: manifest lines with ``rttm_filepath``; of features, windows begin and end where
+            rows do.
         window: seconds of a window; a session is cut into windows end to end and a rest of
             under a second is left out. None keeps sessions whole.
         shuffle_seed: with a seed, any index ``i`` is a window at a random place, drawn from
             (seed, i), of a session drawn by its duration; without, windows come in order.
 
     Raises:
-        ManifestError: if there are no sessions, or one has no reference or ends after its audio.
-        AudioError: if a recording is missing or its header cannot be read.
+        ManifestError: if there are no sessions, or one has no reference, ends after its recording,
+            or has no row of features as long as a window.
+        AudioError: if audio is missing or its header cannot be read.
+        FeatureError: if features are.
     """
 
     def __init__(
@@ -183,19 +247,39 @@ class SessionDataset(Dataset[Example]):
             )
         self._seed, self._window = shuffle_seed, window
         self._windows: list[_Window] = []
-        length_of = lru_cache(maxsize=None)(_length)
+        open_once = lru_cache(maxsize=None)(open_recording)
         for session in sessions:
-            whole = _whole(session, length_of)
+            whole = _whole(session, open_once)
+            if window is not None and not whole.recording.nearest(window):
+                raise ManifestError(
+                    f"{session.where}: session {session.session_id!r} is {whole.recording.kind}, "
+                    f"but a window lasts {window:g} s. Raise data.window."
+                )
             if shuffle_seed is not None or window is None:
                 self._windows.append(whole)
                 continue
-            start = 0.0
-            while whole.duration - start >= min(1.0, whole.duration):
-                length = min(window, whole.duration - start)
+            start, step = 0.0, whole.recording.nearest(window)
+            least = max(1.0, whole.recording.kind.grid.frame_shift)
+            while whole.duration - start >= min(least, whole.duration):
+                length = min(step, whole.duration - start)
                 self._windows.append(whole.cut(whole.start + start, length))
-                start += window
+                start += step
         total = np.array([w.duration for w in self._windows])
         self._share = total / total.sum()
+
+    def check(self, hears: Kind, num_slots: int) -> None:
+        """See that a model can learn from it, before any window is cut.
+
+        Args:
+            hears: what the model hears.
+            num_slots: classes that it tells apart in a window; audio may have more.
+
+        Raises:
+            ManifestError: if a session is something else.
+            ConfigError: if a window of features may have more classes.
+        """
+        for window in self._windows:
+            window.check(hears, num_slots, self._window)
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -211,12 +295,7 @@ class SessionDataset(Dataset[Example]):
         return drawn.example()
 
 
-def _length(audio: Path) -> float:
-    """Seconds of a recording."""
-    return audio_info(audio).duration
-
-
-def _whole(session: Session, length_of: Callable[[Path], float]) -> _Window:
+def _whole(session: Session, open_once: Callable[..., Recording]) -> _Window:
     """All of a session, which its recording is seen to hold."""
     if session.rttm is None:
         raise ManifestError(
@@ -224,24 +303,30 @@ def _whole(session: Session, length_of: Callable[[Path], float]) -> _Window:
             "training and validation need references. Add it."
         )
     try:
-        lasts = length_of(session.audio)
-    except AudioError as error:
-        raise AudioError(f"{session.where}: {error}") from None
-    duration = lasts - session.offset if session.duration is None else session.duration
+        recording = open_once(session.audio, session.frame_shift)
+    except (AudioError, FeatureError) as error:
+        raise type(error)(f"{session.where}: {error}") from None
+    left = recording.duration - session.offset
+    duration = left if session.duration is None else session.duration
     if duration <= 0:
         raise ManifestError(
             f"{session.where}: session {session.session_id!r} starts at {session.offset:.2f} "
-            f"s, but its audio lasts {lasts:.2f} s. Correct 'offset'."
+            f"s, but {recording.lasts}. Correct 'offset'."
         )
-    if session.offset + duration > lasts + TOLERANCE:
+    if session.offset + duration > recording.duration + TOLERANCE:
         raise ManifestError(
             f"{session.where}: session {session.session_id!r} ends at {session.end:.2f} s, but "
-            f"its audio lasts {lasts:.2f} s. Shorten 'duration', or check the file."
+            f"{recording.lasts}. Shorten 'duration', or check the file."
         )
+    start = session.offset
+    if recording.kind != AUDIO:  # rows are cut nowhere else than between them
+        name = f"{session.where}: session {session.session_id!r}"
+        first, stop = recording.span(name, start, start + duration)
+        start, duration = first / recording.sample_rate, (stop - first) / recording.sample_rate
     return _Window(
-        session.session_id,
-        session.audio,
-        session.offset,
+        session,
+        recording,
+        start,
         duration,
         reference_turns(session),
         scored_regions(session),

@@ -20,6 +20,7 @@ from diarize.data import (
 from diarize.errors import ConfigError, DiarizeError
 from diarize.manifest import read_manifest
 from diarize.model import Diarizer
+from diarize.recording import AUDIO, Kind
 from diarize.simulate import SimulationConfig, Simulator
 
 
@@ -71,12 +72,13 @@ class DiarizationData(pl.LightningDataModule):
         seed: of the sessions that are simulated and the windows that are drawn.
         num_steps: batches of the whole run, for each process.
         tell_voices: whether batches say which training speaker talks.
+        diarizer: what learns; where it is given, sessions are seen to fit it.
 
     Attributes:
         voices: training speaker to class index; empty where voices are not told.
 
     Raises:
-        ConfigError: if there is nothing to learn from.
+        ConfigError: if there is nothing to learn from, or nothing that the model hears.
         ManifestError: for a manifest that cannot be used.
     """
 
@@ -86,6 +88,7 @@ class DiarizationData(pl.LightningDataModule):
         seed: int,
         num_steps: int,
         tell_voices: bool = False,
+        diarizer: Diarizer | None = None,
     ) -> None:
         super().__init__()
         self.config, self.num_steps = config, num_steps
@@ -95,8 +98,10 @@ class DiarizationData(pl.LightningDataModule):
                 "data.utterances and data.sessions are both null, but training needs one. "
                 "Give data.utterances=MANIFEST (simulation) or data.sessions=MANIFEST."
             )
+        if diarizer is not None and diarizer.hears != AUDIO:
+            _refuse_simulation(config, diarizer.hears, tell_voices)
         simulated: Dataset[Example] | None = None
-        recorded: Dataset[Example] | None = None
+        recorded: SessionDataset | None = None
         if config.utterances is not None:
             simulator = Simulator.from_manifests(
                 config.simulation, config.utterances, config.noise, config.rir, seed
@@ -121,6 +126,9 @@ class DiarizationData(pl.LightningDataModule):
             if config.validation is not None
             else None
         )
+        for sessions in (recorded, self._validation):
+            if sessions is not None and diarizer is not None:
+                sessions.check(diarizer.hears, diarizer.num_slots)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the step at which the trainer stands."""
@@ -148,7 +156,7 @@ class DiarizationData(pl.LightningDataModule):
 
     def _loader(self, dataset: Dataset[Example], **batching: Any) -> DataLoader[Batch]:
         diarizer = cast(Diarizer, cast(pl.Trainer, self.trainer).lightning_module.diarizer)
-        collate = Collate(diarizer.grid, diarizer.num_slots, self.voices or None)
+        collate = Collate(diarizer.grid, diarizer.num_slots, self.voices or None, diarizer.hears)
         workers = self.config.num_workers
         return DataLoader(
             cast(Dataset[Batch], _Batches(dataset, collate)),
@@ -158,6 +166,23 @@ class DiarizationData(pl.LightningDataModule):
             persistent_workers=workers > 0,
             worker_init_fn=_one_thread,
             **batching,
+        )
+
+
+def _refuse_simulation(config: DataConfig, hears: Kind, tell_voices: bool) -> None:
+    """See that a run on features asks for nothing that simulated audio alone has."""
+    asked = [("data.utterances", config.utterances)]
+    asked += [("data.noise", config.noise), ("data.rir", config.rir)]
+    for name, value in asked:
+        if value is not None:
+            raise ConfigError(
+                f"{name} is {value}, but the model hears {hears}, and what is simulated is audio. "
+                "Leave it out, and give data.sessions=MANIFEST."
+            )
+    if tell_voices:
+        raise ConfigError(
+            f"voice_weight is above 0, but the model hears {hears}, and only simulated audio says "
+            "whose voice is heard. Set voice_weight=0."
         )
 
 

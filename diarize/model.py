@@ -16,6 +16,7 @@ from torch.nn import functional
 from diarize.config import check_least, check_shares, instantiate, to_dict
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
+from diarize.recording import AUDIO, Kind
 from diarize.turns import Turn
 
 
@@ -75,7 +76,8 @@ class Diarizer(nn.Module):
         Args:
             config: settings.
             front_end: used instead of ``config.front_end``; has ``grid``, ``embedding_dim`` and
-                maps (waveform, num_samples) to (embedding, num_frames).
+                maps (waveform, num_samples) to (embedding, num_frames); and ``hears``, if that is
+                not audio.
             encoder: used instead of ``config.encoder``; has ``width`` and maps
                 (embedding, num_frames) to an embedding.
         """
@@ -114,6 +116,12 @@ class Diarizer(nn.Module):
         return replace(grid, hop=grid.hop // self.config.upsampling)
 
     @property
+    def hears(self) -> Kind:
+        """Audio, or features of some width and frame shift."""
+        kind: Kind = getattr(self.front_end, "hears", AUDIO)
+        return kind
+
+    @property
     def num_slots(self) -> int:
         """Speakers a window can hold."""
         return self.config.num_slots
@@ -128,8 +136,8 @@ class Diarizer(nn.Module):
         """Logits of a batch of windows.
 
         Args:
-            waveform: (B, N), -1 to 1, at ``grid.sample_rate``.
-            num_samples: (B,), samples before padding.
+            waveform: (B, N), -1 to 1, at ``grid.sample_rate``; or (B, T, F), features.
+            num_samples: (B,), samples before padding; ``grid.hop`` for a row of features.
 
         Returns:
             Logits (B, T, S), without meaning beyond an item's frames, and the numbers of frames

@@ -212,7 +212,7 @@ class DiarizationModule(pl.LightningModule):
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Loss, logits (B, T, S) where they are trained, and the parts of the loss."""
         config = self.config
-        embedding, num_frames = self.diarizer.embed(batch.waveform, batch.num_samples)
+        embedding, num_frames = self.diarizer.embed(batch.signal, batch.num_samples)
         loss, logits, parts = embedding.new_zeros((), dtype=torch.float32), None, {}
         if self.voices is not None and self.training:
             parts["voice_loss"] = self.voices(embedding, batch.voice)

@@ -60,10 +60,10 @@ def test_slots_are_filled_in_order_of_arrival() -> None:
 def test_shorter_examples_are_padded_with_silence() -> None:
     short = example(0.45, [Turn(0.0, 0.45, "cid")], value=-0.5)
     batch = Collate(GRID, 2)([example(1.0, MEETING), short])
-    assert batch.waveform.shape == (2, 16000) and batch.waveform.dtype == torch.float32
+    assert batch.signal.shape == (2, 16000) and batch.signal.dtype == torch.float32
     assert batch.num_samples.tolist() == [16000, 7200]
     assert batch.num_frames.tolist() == [10, 5]
-    assert (batch.waveform[1, :7200] == -0.5).all() and not batch.waveform[1, 7200:].any()
+    assert (batch.signal[1, :7200] == -0.5).all() and not batch.signal[1, 7200:].any()
     assert picture(batch.activity[1]) == ["#####.....", ".........."]
     assert batch.turns[0] == MEETING
 
@@ -92,9 +92,9 @@ def test_speakers_beyond_the_slots_are_counted_and_still_no_silence() -> None:
 def test_batch_moves_its_tensors_and_keeps_the_rest() -> None:
     batch = Collate(GRID, 2)([example(1.0, MEETING)])
     moved = batch.to("meta")
-    assert moved.waveform.device.type == moved.voice.device.type == "meta"
+    assert moved.signal.device.type == moved.voice.device.type == "meta"
     assert (moved.turns, moved.num_speakers) == (batch.turns, 2)
-    assert batch.waveform.device.type == "cpu"
+    assert batch.signal.device.type == "cpu"
 
 
 # ---- recorded sessions
@@ -119,7 +119,7 @@ def test_session_is_whole_without_a_window(session: Session) -> None:
     dataset = SessionDataset([session], None)
     assert len(dataset) == 1
     whole = dataset[0]
-    assert seconds(whole.waveform) == (2.0, 12.0)
+    assert seconds(whole.signal) == (2.0, 12.0)
     assert whole.turns == [Turn(0.0, 1.5, "ann"), Turn(3.0, 7.0, "bob"), Turn(6.5, 10.0, "ann")]
     assert whole.regions == [Segment(0.0, 10.0)]
 
@@ -127,7 +127,7 @@ def test_session_is_whole_without_a_window(session: Session) -> None:
 def test_windows_come_in_order_end_to_end(session: Session) -> None:
     dataset = SessionDataset([session], 4.0)
     windows = [dataset[index] for index in range(len(dataset))]
-    assert [seconds(w.waveform) for w in windows] == [(2.0, 6.0), (6.0, 10.0), (10.0, 12.0)]
+    assert [seconds(w.signal) for w in windows] == [(2.0, 6.0), (6.0, 10.0), (10.0, 12.0)]
     assert windows[0].turns == [Turn(0.0, 1.5, "ann"), Turn(3.0, 4.0, "bob")]
     assert windows[1].turns == [Turn(0.0, 3.0, "bob"), Turn(2.5, 4.0, "ann")]
     assert windows[2].turns == [Turn(0.0, 2.0, "ann")]
@@ -141,23 +141,23 @@ def test_rest_of_under_a_second_is_left_out(session: Session) -> None:
 
 def test_shuffled_windows_depend_on_seed_and_index_alone(session: Session) -> None:
     dataset = SessionDataset([session], 2.0, shuffle_seed=1)
-    starts = [seconds(dataset[index].waveform)[0] for index in range(50)]
+    starts = [seconds(dataset[index].signal)[0] for index in range(50)]
     assert len(set(starts)) > 45
     assert min(starts) >= 2.0 and max(starts) <= 10.0
     assert min(starts) < 3.5 and max(starts) > 8.5
     again = SessionDataset([session], 2.0, shuffle_seed=1)
     assert again[49].turns == dataset[49].turns
-    assert np.array_equal(again[49].waveform, dataset[49].waveform)
+    assert np.array_equal(again[49].signal, dataset[49].signal)
     other = SessionDataset([session], 2.0, shuffle_seed=2)
-    assert seconds(other[49].waveform) != seconds(dataset[49].waveform)
+    assert seconds(other[49].signal) != seconds(dataset[49].signal)
 
 
 def test_turns_of_a_shuffled_window_are_in_its_time(session: Session) -> None:
     dataset = SessionDataset([session], 2.0, shuffle_seed=1)
     for index in range(20):
         window = dataset[index]
-        assert window.waveform.size == 32000
-        start = seconds(window.waveform)[0]
+        assert window.signal.size == 32000
+        start = seconds(window.signal)[0]
         for turn in window.turns:
             assert 0 <= turn.start < turn.end <= 2.0 + 1e-9
             if turn.start > 0:
@@ -168,7 +168,7 @@ def test_turns_of_a_shuffled_window_are_in_its_time(session: Session) -> None:
 def test_long_sessions_are_drawn_more_often(session: Session, tmp_path: Path) -> None:
     short = Session("a", session.audio, 2.0, 2.5, rttm=session.rttm)
     dataset = SessionDataset([session, short], 30.0, shuffle_seed=0)
-    sizes = [dataset[index].waveform.size for index in range(200)]
+    sizes = [dataset[index].signal.size for index in range(200)]
     assert set(sizes) == {160000, 40000}
     assert np.mean(np.array(sizes) == 160000) == pytest.approx(0.8, abs=0.1)
 
@@ -182,7 +182,7 @@ def test_spans_that_share_an_id_keep_their_own_turns(session: Session) -> None:
 
 def test_session_without_duration_lasts_to_the_end(session: Session) -> None:
     endless = Session("a", session.audio, 11.0, rttm=session.rttm)
-    assert seconds(SessionDataset([endless], 30.0)[0].waveform) == (11.0, 14.0)
+    assert seconds(SessionDataset([endless], 30.0)[0].signal) == (11.0, 14.0)
 
 
 def test_scored_regions_are_in_the_time_of_the_window(session: Session, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_sessions_that_cannot_be_used(session: Session, change: dict, message: s
 
 def test_a_session_may_end_a_rounding_after_its_audio(session: Session) -> None:
     rounded = Session(**(vars(session) | {"offset": 4.005}))
-    assert seconds(SessionDataset([rounded], None)[0].waveform)[1] == 14.0
+    assert seconds(SessionDataset([rounded], None)[0].signal)[1] == 14.0
 
 
 def test_no_sessions_are_no_data() -> None:
@@ -239,26 +239,26 @@ def numbered(offset: int) -> SimulatedDataset:
 
 def test_simulated_examples_are_the_simulators(session: Session) -> None:
     dataset = numbered(5)
-    assert dataset[3].waveform.tolist() == [8.0]
+    assert dataset[3].signal.tolist() == [8.0]
     assert dataset[3].session_id == "simulated-3"
 
 
 def test_mixture_has_its_share_of_recordings_in_a_fixed_order() -> None:
     mixed = MixedDataset(numbered(0), numbered(1000), 0.3, seed=4)
-    drawn = [float(mixed[index].waveform[0]) for index in range(400)]
+    drawn = [float(mixed[index].signal[0]) for index in range(400)]
     recorded = np.array(drawn) >= 1000
     assert recorded.mean() == pytest.approx(0.3, abs=0.07)
     assert [value % 1000 for value in drawn] == list(range(400))
     again = MixedDataset(numbered(0), numbered(1000), 0.3, seed=4)
-    assert [float(again[index].waveform[0]) for index in range(400)] == drawn
+    assert [float(again[index].signal[0]) for index in range(400)] == drawn
     other = MixedDataset(numbered(0), numbered(1000), 0.3, seed=5)
-    assert [float(other[index].waveform[0]) for index in range(400)] != drawn
+    assert [float(other[index].signal[0]) for index in range(400)] != drawn
 
 
 @pytest.mark.parametrize(("share", "offset"), [(0.0, 0), (1.0, 1000)])
 def test_mixture_of_one_kind(share: float, offset: int) -> None:
     mixed = MixedDataset(numbered(0), numbered(1000), share, seed=0)
-    assert [mixed[index].waveform[0] for index in range(20)] == [offset + i for i in range(20)]
+    assert [mixed[index].signal[0] for index in range(20)] == [offset + i for i in range(20)]
 
 
 # ---- the order of a run
