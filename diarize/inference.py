@@ -7,7 +7,7 @@ what was judged of the sessions that are not yet whole (30 bytes a frame for fou
 three hours). Windows of several sessions go through the network together, short sessions first, so
 that a batch pads little. Whatever stands beside a session in its batch, its result is the same.
 
-B batch, T frames, S slots, D embedding width, N samples.
+B batch, T frames, S slots, D embedding width, N samples, F numbers in a row of features.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,20 +20,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
+from diarize.audio import SAMPLE_RATE, TOLERANCE
 from diarize.config import load_config
-from diarize.errors import AudioError, ConfigError, DiarizeError
+from diarize.errors import AudioError, ConfigError, DiarizeError, FeatureError, ManifestError
 from diarize.frames import FrameGrid
 from diarize.latency import LATENCIES, OFFLINE, StreamingConfig, parse_latency
 from diarize.manifest import Session
 from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
+from diarize.recording import AUDIO, Kind, open_recording, refuse_unheard
 from diarize.stitching import LEAST_SPEECH, SPEECH, Window, listen, plan_windows, stitch
 from diarize.streaming import StreamingDiarizer, feed_together, finish_together
 from diarize.turns import Turn
 
-Waveform = NDArray[np.float32]
+Array = NDArray[np.float32]
+Read = Callable[[int, int], Array]
+"""First sample and number of samples to (sample,), or to features, (frame, F)."""
 
 FED = 60 * SAMPLE_RATE
 """Samples that a stream is fed at a time."""
@@ -117,7 +120,7 @@ class Diarization:
     """
 
     session_id: str
-    posterior: Waveform
+    posterior: Array
     frame_shift: float
     turns: list[Turn]
     offset: float
@@ -140,7 +143,7 @@ class _Job:
     session_id: str
     offset: float
     num_samples: int
-    read: Callable[[int, int], Waveform]
+    read: Read
     spans: list[tuple[int, int]]
     windows: list[Window] = field(default_factory=list)
     failed: bool = False
@@ -173,7 +176,9 @@ def diarize_waveform(
 
     Raises:
         AudioError: if the waveform has another shape, no samples, or some that are no numbers.
+        ManifestError: if the model hears features.
     """
+    refuse_unheard(session_id, AUDIO, diarizer.hears)
     samples = np.asarray(waveform, dtype=np.float32)
     if samples.ndim not in (1, 2) or samples.ndim == 2 and samples.shape[1] > samples.shape[0]:
         raise AudioError(
@@ -195,10 +200,49 @@ def diarize_waveform(
     return _only(_run(diarizer, [job], config, show=False))
 
 
+def diarize_features(
+    diarizer: Diarizer,
+    features: NDArray[np.floating] | Tensor,
+    config: InferenceConfig | None = None,
+    session_id: str = "features",
+) -> Diarization:
+    """Which class is present when in an array that is in memory.
+
+    Args:
+        diarizer: a model that hears features.
+        features: (frame, F), rows of the width and frame shift that it hears.
+        config: default: what the model recommends.
+        session_id: name of the result.
+
+    Raises:
+        ManifestError: if the model hears audio, or rows of another width.
+        FeatureError: if the array has another shape, no rows, or some that are no numbers.
+    """
+    rows = np.asarray(features, dtype=np.float32)
+    if rows.ndim != 2 or not rows.size:
+        raise FeatureError(
+            f"{session_id}: the features have shape {rows.shape}, but (row, dim) is expected, at "
+            "least 1 of each. Reshape the array."
+        )
+    grid = diarizer.hears.grid
+    refuse_unheard(session_id, Kind(rows.shape[1], grid), diarizer.hears)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise FeatureError(
+            f"{session_id}: row {row} ({grid.time_at(row):.2f} s) holds NaN or infinity, but "
+            "features are finite. Look at what made it."
+        )
+    config = config or InferenceConfig.of(diarizer)
+    read = _reader(rows, grid.hop)
+    job = _job(session_id, 0.0, len(rows) * grid.hop, read, diarizer.grid, config)
+    return _only(_run(diarizer, [job], config, show=False))
+
+
 def diarize_session(
     diarizer: Diarizer, session: Session, config: InferenceConfig | None = None
 ) -> Diarization:
-    """Who spoke when in one session; of its audio, memory holds a few windows at a time.
+    """Who spoke when in one session; of its recording, memory holds a few windows at a time.
 
     Args:
         diarizer: the model.
@@ -206,7 +250,7 @@ def diarize_session(
         config: default: what the model recommends.
 
     Raises:
-        AudioError: if its audio cannot be read.
+        AudioError: if its recording cannot be read, or is not what the model hears.
     """
     return _only(diarize_sessions(diarizer, [session], config, progress=False))
 
@@ -231,7 +275,7 @@ def diarize_sessions(
     jobs = []
     for session in sessions:
         try:
-            jobs.append(_open(session, diarizer.grid, config, channel))
+            jobs.append(_open(session, diarizer, config, channel))
         except DiarizeError as error:
             yield Failure(session.session_id, str(error))
     yield from _run(diarizer, sorted(jobs, key=lambda j: j.num_samples), config, progress)
@@ -256,41 +300,44 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def _open(session: Session, grid: FrameGrid, config: InferenceConfig, channel: int | None) -> _Job:
-    """Check a session's span against its audio, and plan its windows."""
-    info = audio_info(session.audio)
-    end = info.duration if session.duration is None else session.offset + session.duration
-    _refuse_empty(str(session.audio), info.num_samples)
-    if end > info.duration + TOLERANCE or session.offset >= info.duration:
-        raise AudioError(
-            f"{session.where}: session {session.session_id!r} lasts from {session.offset:.2f} s "
-            f"to {end:.2f} s, but its audio lasts {info.duration:.2f} s. "
+def _open(
+    session: Session, diarizer: Diarizer, config: InferenceConfig, channel: int | None
+) -> _Job:
+    """Check a session's span against its recording, and plan its windows."""
+    recording = open_recording(session.audio, session.frame_shift, channel)
+    name = f"{session.where}: session {session.session_id!r}"
+    refuse_unheard(name, recording.kind, diarizer.hears)
+    end = recording.duration if session.duration is None else session.offset + session.duration
+    _refuse_empty(str(session.audio), recording.duration)
+    if end > recording.duration + TOLERANCE or session.offset >= recording.duration:
+        raise ManifestError(
+            f"{name} lasts from {session.offset:.2f} s to {end:.2f} s, but {recording.lasts}. "
             "Correct 'offset' and 'duration'."
         )
-    start = round(session.offset * SAMPLE_RATE)
-    stop = min(round(end * SAMPLE_RATE), info.num_samples_at(SAMPLE_RATE))
+    start, stop = recording.span(name, session.offset, end)
 
-    def read(first: int, count: int) -> Waveform:
-        begin = (start + first) / SAMPLE_RATE
-        return read_audio(session.audio, begin, count / SAMPLE_RATE, channel)
+    def read(first: int, count: int) -> Array:
+        return recording.read(start + first, count)
 
-    return _job(session.session_id, session.offset, stop - start, read, grid, config)
+    offset = recording.nearest(session.offset)
+    return _job(session.session_id, offset, stop - start, read, diarizer.grid, config)
 
 
-def _refuse_empty(where: str, num_samples: int) -> None:
-    if num_samples == 0:
+def _refuse_empty(where: str, length: float) -> None:
+    if not length:
         raise AudioError(f"{where}: holds no samples, but audio is expected. Leave it out.")
 
 
-def _reader(samples: Waveform) -> Callable[[int, int], Waveform]:
-    return lambda first, count: samples[first : first + count]
+def _reader(signal: Array, hop: int = 1) -> Read:
+    """Reads what is in memory: samples, or rows that last ``hop`` of them."""
+    return lambda first, count: signal[first // hop : (first + count) // hop]
 
 
 def _job(
     session_id: str,
     offset: float,
     num_samples: int,
-    read: Callable[[int, int], Waveform],
+    read: Read,
     grid: FrameGrid,
     config: InferenceConfig,
 ) -> _Job:
@@ -326,7 +373,7 @@ def _run_streaming(
         for first in range(0, len(jobs), config.batch_size):
             batch = jobs[first : first + config.batch_size]
             streams = [StreamingDiarizer(diarizer, latency, with_turns=False) for _ in batch]
-            answers: list[list[Waveform]] = [[] for _ in batch]
+            answers: list[list[Array]] = [[] for _ in batch]
             for place in range(0, max(job.num_samples for job in batch), FED):
                 fed = []
                 for index, job in enumerate(batch):
@@ -349,14 +396,14 @@ def _run_streaming(
 
 
 def _judge_stream(
-    job: _Job, posterior: Waveform, diarizer: Diarizer, config: InferenceConfig
+    job: _Job, posterior: Array, diarizer: Diarizer, config: InferenceConfig
 ) -> Diarization | Failure:
     """The turns of a stream, if its posteriors are numbers."""
     if np.isfinite(posterior).all():
         return _conclude(job, posterior, diarizer, config)
     frame = int(np.flatnonzero(~np.isfinite(posterior).all(axis=1))[0])
     time = job.offset + diarizer.grid.time_at(frame)
-    return _diverged(job, f"the audio at {time:.2f} s")
+    return _diverged(job, f"the audio at {time:.2f} s", AUDIO)
 
 
 def _run_offline(
@@ -364,9 +411,10 @@ def _run_offline(
 ) -> Iterator[Diarization | Failure]:
     """Judge the windows of all jobs in batches."""
     grid = diarizer.grid
-    total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
-    waiting: list[tuple[_Job, int, Waveform]] = []
-    with tell(total, "seconds of audio", show) as advance:
+    total = sum(job.num_samples for job in jobs) / grid.sample_rate
+    waiting: list[tuple[_Job, int, Array]] = []
+    heard = "audio" if diarizer.hears == AUDIO else "features"
+    with tell(total, f"seconds of {heard}", show) as advance:
         for job in jobs:
             if not job.spans:
                 yield _join(job, diarizer, config)
@@ -376,13 +424,13 @@ def _run_offline(
                 first = start * grid.hop
                 last = job.num_samples if end == job.spans[-1][1] else end * grid.hop
                 try:
-                    waveform = job.read(first, last - first)
+                    signal = job.read(first, last - first)
                 except DiarizeError as error:
                     waiting = [item for item in waiting if item[0] is not job]
                     job.windows.clear()
                     yield Failure(job.session_id, str(error))
                     break
-                waiting.append((job, start, waveform))
+                waiting.append((job, start, signal))
                 if len(waiting) == config.batch_size:
                     yield from _judge(diarizer, waiting, config, advance)
                     waiting = []
@@ -391,50 +439,60 @@ def _run_offline(
 
 def _judge(
     diarizer: Diarizer,
-    batch: Sequence[tuple[_Job, int, Waveform]],
+    batch: Sequence[tuple[_Job, int, Array]],
     config: InferenceConfig,
     advance: Callable[[float], None],
 ) -> Iterator[Diarization | Failure]:
     """Run one batch of windows through the network; yield the sessions that it ends."""
-    answers = _hear(diarizer, [waveform for _, _, waveform in batch])
-    for (job, start, waveform), (posterior, embedding) in zip(batch, answers, strict=True):
+    answers = _hear(diarizer, [signal for _, _, signal in batch])
+    for (job, start, signal), (posterior, embedding) in zip(batch, answers, strict=True):
         if job.failed:
             continue
         if not (np.isfinite(posterior).all() and np.isfinite(embedding).all()):
             job.failed = True
             job.windows.clear()
             time = job.offset + diarizer.grid.time_at(start)
-            loudest = f", its loudest sample being {np.abs(waveform).max():.3g}"
-            yield _diverged(job, f"the window at {time:.2f} s", loudest)
+            what = "the window" if diarizer.hears == AUDIO else "the features of the window"
+            yield _diverged(job, f"{what} at {time:.2f} s", diarizer.hears, signal)
             continue
         job.windows.append(listen(start, posterior, embedding, _speech(config)))
-        advance(job.num_samples / SAMPLE_RATE / len(job.spans))
+        advance(job.num_samples / diarizer.grid.sample_rate / len(job.spans))
         if len(job.windows) == len(job.spans):
             yield _join(job, diarizer, config)
 
 
-def _diverged(job: _Job, what: str, detail: str = "") -> Failure:
+def _diverged(job: _Job, what: str, hears: Kind, signal: Array | None = None) -> Failure:
     """Answers that are no numbers, and what they were given to."""
-    return Failure(
-        job.session_id,
-        f"{job.session_id}: {what} makes the network answer NaN or infinity{detail}, but audio "
-        "lies between -1 and 1. Scale it down; if it is no louder, the model is damaged.",
+    told = f"{job.session_id}: {what} makes the network answer NaN or infinity"
+    most = 0.0 if signal is None else np.abs(signal).max()
+    if hears != AUDIO:
+        told += (
+            f", the largest number being {most:.3g}. Scale features as those the model was trained "
+            "on; if they are, the model is damaged."
+        )
+        return Failure(job.session_id, told)
+    detail = "" if signal is None else f", its loudest sample being {most:.3g}"
+    told += (
+        f"{detail}, but audio lies between -1 and 1. Scale it down; if it is no louder, the model "
+        "is damaged."
     )
+    return Failure(job.session_id, told)
 
 
 @torch.inference_mode()
-def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Waveform, Waveform]]:
+def _hear(diarizer: Diarizer, signals: Sequence[Array]) -> list[tuple[Array, Array]]:
     """Posterior (frame, slot) and embedding (frame, D) of each window."""
-    if not waveforms:
+    if not signals:
         return []
     device = next(diarizer.parameters()).device
-    padded = np.zeros((len(waveforms), max(w.size for w in waveforms)), dtype=np.float32)
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: waveform.size] = waveform
-    num_samples = torch.tensor([w.size for w in waveforms], device=device)
+    padded = np.zeros((len(signals), *max(signals, key=len).shape), dtype=np.float32)
+    for row, signal in zip(padded, signals, strict=True):
+        row[: len(signal)] = signal
+    lengths = [len(signal) * diarizer.hears.grid.hop for signal in signals]
+    num_samples = torch.tensor(lengths, device=device)
     training = diarizer.training
     diarizer.eval()
-    seconds = padded.shape[1] / SAMPLE_RATE
+    seconds = max(lengths) / diarizer.grid.sample_rate
     try:
         with enough_memory(device, f"{len(padded)} windows of {seconds:.0f} s"):
             inputs = torch.from_numpy(padded).to(device)
@@ -444,7 +502,7 @@ def _hear(diarizer: Diarizer, waveforms: Sequence[Waveform]) -> list[tuple[Wavef
             embedding = embedding.repeat_interleave(finer, dim=1)
     finally:
         diarizer.train(training)
-    counts = [diarizer.grid.num_frames(waveform.size) for waveform in waveforms]
+    counts = [diarizer.grid.num_frames(length) for length in lengths]
     return [
         (p[:n].cpu().numpy(), e[:n].float().cpu().numpy())
         for p, e, n in zip(posterior, embedding, counts, strict=True)
@@ -462,17 +520,17 @@ def _join(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization
 
 
 def _conclude(
-    job: _Job, posterior: Waveform, diarizer: Diarizer, config: InferenceConfig
+    job: _Job, posterior: Array, diarizer: Diarizer, config: InferenceConfig
 ) -> Diarization:
     """Cut the turns of a session."""
     posterior = _quietened(posterior, config.num_speakers or config.max_speakers)
-    duration = job.num_samples / SAMPLE_RATE
+    duration = job.num_samples / diarizer.grid.sample_rate
     shift = diarizer.grid.frame_shift
     turns = to_turns(posterior, shift, config.postprocess, job.offset, duration)
     return Diarization(job.session_id, posterior, shift, turns, job.offset, duration)
 
 
-def _quietened(posterior: Waveform, max_speakers: int) -> Waveform:
+def _quietened(posterior: Array, max_speakers: int) -> Array:
     """(frame, slot) with the columns of least speech at 0, of those beyond so many."""
     least = np.argsort(-posterior.sum(axis=0), kind="stable")[max_speakers:]
     if len(least):

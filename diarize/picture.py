@@ -31,22 +31,28 @@ def need_matplotlib() -> None:
     import matplotlib.figure  # noqa: F401
 
 
-def extremes(waveform: NDArray[np.float32], num_bins: int) -> NDArray[np.float32]:
+def extremes(signal: NDArray[np.float32], num_bins: int) -> NDArray[np.float32]:
     """Lowest and highest sample of equal stretches: all that a picture shows of a waveform.
 
+    Of features, it shows the root mean square of each row, up and down.
+
     Args:
-        waveform: (sample,).
-        num_bins: stretches; fewer where there are fewer samples.
+        signal: (sample,), or features, (row, dim).
+        num_bins: stretches; fewer where there are fewer samples or rows.
 
     Returns:
         (bin, 2), lowest and highest.
     """
-    num_bins = min(num_bins, waveform.size)
+    num_bins = min(num_bins, len(signal))
     if num_bins == 0:
         return np.zeros((0, 2), dtype=np.float32)
-    starts = np.arange(num_bins) * waveform.size // num_bins
-    lowest = np.minimum.reduceat(waveform, starts)
-    return np.stack([lowest, np.maximum.reduceat(waveform, starts)], axis=1)
+    starts = np.arange(num_bins) * len(signal) // num_bins
+    if signal.ndim == 2:
+        power = np.square(signal, dtype=np.float64).mean(axis=1)
+        highest = np.sqrt(np.maximum.reduceat(power, starts)).astype(np.float32)
+        return np.stack([-highest, highest], axis=1)
+    lowest = np.minimum.reduceat(signal, starts)
+    return np.stack([lowest, np.maximum.reduceat(signal, starts)], axis=1)
 
 
 def draw(

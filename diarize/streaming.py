@@ -24,6 +24,7 @@ from diarize.latency import KEYS, LATENCIES, OFFLINE, StreamingConfig, parse_lat
 from diarize.liveturns import LiveTurns
 from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig
+from diarize.recording import AUDIO
 from diarize.turns import Turn, in_order
 
 Waveform = NDArray[np.float32]
@@ -57,6 +58,11 @@ class StreamingDiarizer:
         max_speakers: int | None = None,
         with_turns: bool = True,
     ) -> None:
+        if diarizer.hears != AUDIO:
+            raise ConfigError(
+                f"the model hears {diarizer.hears}, but a stream is audio. Judge features in "
+                "windows: diarize infer --manifest, without --latency."
+            )
         mel = diarizer.front_end.mel.config
         if mel.normalization != "none" or mel.peak_scaling != "none":
             raise ConfigError(

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from diarize import inference
+from diarize import inference, recording
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError
 from diarize.frames import FrameGrid
@@ -27,6 +27,7 @@ from diarize.inference import (
 from diarize.manifest import Session
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.postprocess import PostprocessConfig
+from diarize.recording import AUDIO
 from diarize.turns import Turn
 
 HOP = 1280
@@ -37,6 +38,7 @@ class ToneDiarizer(nn.Module):
     """A faultless network: slots are tones, in order of arrival in the window."""
 
     grid = FrameGrid(16000, HOP, 160)
+    hears = AUDIO
 
     def __init__(self, num_slots: int = 4) -> None:
         super().__init__()
@@ -185,8 +187,8 @@ def test_audio_is_read_window_by_window(tmp_path: Path, monkeypatch: pytest.Monk
         spans.append((offset, duration))
         return real(path, offset, duration, channel)
 
-    real = inference.read_audio
-    monkeypatch.setattr(inference, "read_audio", spying)
+    real = recording.read_audio
+    monkeypatch.setattr(recording, "read_audio", spying)
     result = diarize_session(ToneDiarizer(), Session("long", audio), SHORT_WINDOWS)
     assert read(result.turns) == turns_of(LONG)
     assert len(spans) > 3 and max(duration for _, duration in spans) == pytest.approx(4.8)

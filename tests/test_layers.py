@@ -21,8 +21,9 @@ LEVEL_3 = LEVEL_2 | {"safetensors"}
 # level: the lower one serves the other.
 ROWS = [
     (0, "errors files frames memory turns", LEVEL_0),
-    (1, "activity audio config formats hub picture postprocess progress score", LEVEL_1),
-    (1, "capture experiment latency liveturns manifest stitching", LEVEL_1),
+    (1, "activity audio config features formats hub picture postprocess progress score", LEVEL_1),
+    (1, "capture experiment latency liveturns recording stitching", LEVEL_1),
+    (1, "manifest", LEVEL_1),
     (2, "augment cache corpus encoder frontend.log_mel losses muon voices", LEVEL_2),
     (2, "frontend simulate", LEVEL_2),
     (3, "data model nemo", LEVEL_3),

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -314,21 +315,23 @@ def _write_beside(result: "Diarization", session: "Session", args: argparse.Name
 
 
 def _draw(result: "Diarization", session: "Session", path: Path, channel: int | None) -> None:
-    """Draw a session, reading its audio minute by minute."""
+    """Draw a session, reading its recording minute by minute."""
     import numpy as np
 
-    from diarize.audio import read_audio
     from diarize.manifest import reference_turns
     from diarize.picture import draw, extremes
+    from diarize.recording import open_recording
     from diarize.turns import Segment
 
     span = Segment(result.offset, result.offset + result.duration)
     pieces = max(round(result.duration / 60.0), 1)
-    length = result.duration / pieces
+    recording = open_recording(session.audio, session.frame_shift, channel)
+    times = span.start + span.duration * np.arange(pieces + 1) / pieces
+    places = [recording.sample_at(float(time)) for time in times]
     waveform = np.concatenate(
         [
-            extremes(read_audio(session.audio, span.start + index * length, length, channel), bins)
-            for index, bins in enumerate([max(2400 // pieces, 8)] * pieces)
+            extremes(recording.read(first, last - first), max(2400 // pieces, 8))
+            for first, last in pairwise(places)
         ]
     )
     reference = reference_turns(session) if session.rttm is not None else None
