@@ -56,8 +56,8 @@ def refuse_unheard(name: str, kind: Kind, hears: Kind) -> None:
     """
     if kind != hears:
         raise ManifestError(
-            f"{name} is {kind}, but the model hears {hears}. Take another model, or sessions that "
-            "it hears."
+            f"{name} is {kind}, but the model hears {hears}. Give it sessions that it hears, or "
+            "take a model (in training, diarizer.front_end) that hears these."
         )
 
 

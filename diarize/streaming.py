@@ -30,6 +30,26 @@ from diarize.turns import Turn, in_order
 Waveform = NDArray[np.float32]
 
 
+def refuse_windowed(diarizer: Diarizer) -> None:
+    """See that a model can stream.
+
+    Raises:
+        ConfigError: if it hears features, or needs the whole recording.
+    """
+    if diarizer.hears != AUDIO:
+        raise ConfigError(
+            f"the model hears {diarizer.hears}, but a stream is audio. Judge features in windows: "
+            "diarize infer --manifest, without --latency."
+        )
+    mel = diarizer.front_end.mel.config
+    if mel.normalization != "none" or mel.peak_scaling != "none":
+        raise ConfigError(
+            f"the model has mel.normalization {mel.normalization} and peak_scaling "
+            f"{mel.peak_scaling}, but a stream needs none of either: they need the whole "
+            "recording. Take a streaming model; this one is run in windows."
+        )
+
+
 class StreamingDiarizer:
     """One stream of audio.
 
@@ -58,18 +78,8 @@ class StreamingDiarizer:
         max_speakers: int | None = None,
         with_turns: bool = True,
     ) -> None:
-        if diarizer.hears != AUDIO:
-            raise ConfigError(
-                f"the model hears {diarizer.hears}, but a stream is audio. Judge features in "
-                "windows: diarize infer --manifest, without --latency."
-            )
+        refuse_windowed(diarizer)
         mel = diarizer.front_end.mel.config
-        if mel.normalization != "none" or mel.peak_scaling != "none":
-            raise ConfigError(
-                f"the model has mel.normalization {mel.normalization} and peak_scaling "
-                f"{mel.peak_scaling}, but a stream needs none of either: they need the whole "
-                "recording. Take a streaming model; this one is run in windows."
-            )
         config: StreamingConfig | None
         if isinstance(latency, StreamingConfig):
             config = latency

@@ -236,12 +236,15 @@ def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig"
     """What the model recommends, and over it what was asked for."""
     from diarize.inference import InferenceConfig
     from diarize.latency import parse_latency
+    from diarize.streaming import refuse_windowed
 
     config = InferenceConfig.of(diarizer)
     postprocess = asked_postprocess(args, config)
     asked = {name: getattr(args, name) for name in ("latency", "window", "overlap", "batch_size")}
     config = asked_speakers(args, replace(config, postprocess=postprocess, **_given(asked)))
     windows = parse_latency(config.latency, config.latencies) is None
+    if not windows:
+        refuse_windowed(diarizer)
     if not windows and not (args.window is args.overlap is None):
         args.refuse(
             f"--window and --overlap are for what is judged in windows; latency {config.latency} "
