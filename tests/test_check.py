@@ -213,3 +213,70 @@ def test_the_real_corpora_have_no_faults(shared):
     manifests = [shared / "real/dev.jsonl", shared / "real/test.jsonl", shared / "speech/dev.jsonl"]
     for path in manifests:
         assert check_manifest(path) == []
+
+
+# ---- features
+
+
+class Features(Corpus):
+    def array(self, name, shape=(100, 4), value=0.0):
+        array = np.full(shape, value, dtype=np.float32)
+        np.save(self.folder / name, array)
+        return array
+
+    def line(self, name="a.npy", **keys):
+        self.lines.append(json.dumps({"feature_filepath": name, "frame_shift": 0.1} | keys))
+
+
+@pytest.fixture
+def features(tmp_path):
+    return Features(tmp_path)
+
+
+def test_good_features_have_neither_faults_nor_notes(features):
+    features.array("a.npy")
+    features.text("a.rttm", LINE.format("a", 0.5, 9.5, "x") + LINE.format("a", 3, 1, "y"))
+    features.text("a.uem", "a 1 0.000 10.000\n")
+    features.line(rttm_filepath="a.rttm", uem_filepath="a.uem", num_speakers=2, duration=10.005)
+    features.line(session_id="late", offset=5)
+    assert features.check() == [[], []]
+
+
+def test_every_fault_of_features_is_listed(features):
+    features.array("a.npy")
+    features.array("flat.npy", (100,))
+    features.array("wide.npy", (100, 5))
+    features.array("empty.npy", (0, 4))
+    features.array("bad.npy", value=np.nan)
+    np.save(features.folder / "whole.npy", np.zeros((9, 4), int))
+    Corpus.audio(features, "sound.wav")
+    features.text("late.rttm", LINE.format("late", 9, 3, "x"))
+    features.text("late.uem", "late 1 0 11\n")
+    features.line()
+    features.line(session_id="late", rttm_filepath="late.rttm", uem_filepath="late.uem")
+    features.line(session_id="long", duration=10.5)
+    features.line(session_id="after", offset=10)
+    for name in ("flat.npy", "wide.npy", "empty.npy", "bad.npy", "whole.npy", "gone.npy"):
+        features.line(name)
+    features.line("a.npy", session_id="slow", frame_shift=0.2)
+    features.lines.append(json.dumps({"audio_filepath": "sound.wav"}))
+    features.line("sound.wav", session_id="s")
+    faults, notes = features.check()
+    expected = [
+        "late.rttm:1: lasts until 12.00 s, but its 100 rows of features last 10.00 s. Cut it there",
+        "late.uem:1: lasts until 11.00 s, but its 100 rows of features last 10.00 s. Cut it there",
+        "m.jsonl:3: session 'long' ends at 10.50 s, but its 100 rows of features last 10.00 s. Sho",
+        "m.jsonl:4: session 'after' starts at 10.00 s, but its 100 rows of features last 10.00 s. ",
+        "m.jsonl:5: flat.npy: has shape (100,), but features are (row, dim). Reshape the array",
+        "m.jsonl:6: wide.npy is features of 5 numbers every 0.1 s, but a.npy at m.jsonl:1 is "
+        "features of 4 numbers every 0.1 s, and a model hears one of them. Write two ",
+        "m.jsonl:7: empty.npy: has 0 rows of 4 numbers, but there is at least 1 of each.",
+        "m.jsonl:8: bad.npy: row 0 (0.00 s) holds nan, but features are finite numbers in float32.",
+        "m.jsonl:9: whole.npy: holds int64, but features are float16, float32 or float64. Convert",
+        "m.jsonl:10: gone.npy: cannot be read (No such file or directory). Check the path.",
+        "m.jsonl:11: a.npy is features of 4 numbers every 0.2 s, but a.npy at m.jsonl:1 is",
+        "m.jsonl:12: sound.wav is audio, but a.npy at m.jsonl:1 is features of 4 numbers every 0.1",
+        "m.jsonl:13: sound.wav: begins with b'RIFF', but an array is a .npy or .npz file.",
+    ]
+    assert [fault[: len(start)] for fault, start in zip(faults, expected, strict=True)] == expected
+    assert notes == []

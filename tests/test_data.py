@@ -1,5 +1,6 @@
 """Sessions as batches: activity by arrival, padding, voices, and an order that can be resumed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from diarize.activity import from_turns
 from diarize.data import (
     Collate,
     Example,
@@ -18,11 +20,12 @@ from diarize.data import (
     SimulatedDataset,
     StreamSampler,
 )
-from diarize.errors import AudioError, ManifestError
+from diarize.errors import AudioError, ConfigError, FeatureError, ManifestError
 from diarize.formats.rttm import write_rttm
 from diarize.formats.uem import write_uem
 from diarize.frames import FrameGrid
 from diarize.manifest import Session
+from diarize.recording import AUDIO, Kind
 from diarize.turns import Segment, Turn
 
 GRID = FrameGrid(16000, 1600)
@@ -297,3 +300,161 @@ def test_the_step_is_asked_when_batches_are_drawn() -> None:
     sampler = StreamSampler(2, 3, lambda: step)
     step = 2
     assert list(sampler) == [[4, 5]]
+
+
+# ---- features
+
+CLOCK = FrameGrid.of_shift(0.1)
+HEARS = Kind.of_features(2, 0.1)
+
+
+def rows(count: int, turns: list[Turn], value: float = 0.5) -> Example:
+    return Example("f", np.full((count, 2), value, dtype=np.float32), turns, grid=CLOCK)
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Session:
+    """Ten seconds from second 2 of rows that tell their number, ten a second."""
+    np.save(tmp_path / "f.npy", np.arange(140, dtype=np.float64)[:, None] * [1, -1])
+    turns = [Turn(1.0, 3.5, "ann"), Turn(5.0, 9.0, "bob"), Turn(8.5, 13.0, "ann")]
+    write_rttm(tmp_path / "f.rttm", {"f": turns})
+    place = tmp_path / "f.npy"
+    return Session("f", place, 2.0, 10.0, rttm=tmp_path / "f.rttm", where="m:1", frame_shift=0.1)
+
+
+def span(example: Example) -> tuple[int, int]:
+    """First row of an example, and one past the last."""
+    assert np.array_equal(example.signal[:, 0], -example.signal[:, 1])
+    return int(example.signal[0, 0]), int(example.signal[-1, 0]) + 1
+
+
+def test_rows_are_padded_with_zeros_and_counted_in_samples() -> None:
+    batch = Collate(CLOCK, 2, hears=HEARS)([rows(10, MEETING), rows(4, MEETING, -0.5)])
+    assert batch.signal.shape == (2, 10, 2) and batch.signal.dtype == torch.float32
+    assert batch.num_frames.tolist() == [10, 4]
+    assert batch.num_samples.tolist() == [10 * CLOCK.hop, 4 * CLOCK.hop]
+    assert (batch.signal[1, :4] == -0.5).all() and not batch.signal[1, 4:].any()
+    assert picture(batch.activity[0]) == [".####....#", "...#####.."]
+    assert picture(batch.activity[1]) == [".###......", "...#......"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (Example("x", np.zeros(16000, dtype=np.float32), []), "audio"),
+        (
+            Example("x", np.zeros((9, 3), dtype=np.float32), [], grid=CLOCK),
+            r"features of 3 numbers every 0\.1 s",
+        ),
+        (
+            Example("x", np.zeros((9, 2), dtype=np.float32), [], grid=FrameGrid.of_shift(0.2)),
+            r"features of 2 numbers every 0\.2 s",
+        ),
+    ],
+)
+def test_what_the_front_end_does_not_hear_is_no_batch(wrong: Example, kind: str) -> None:
+    told = rf"session 'x' is {kind}, but the model hears features of 2 numbers every 0\.1 s\. "
+    with pytest.raises(ManifestError, match=told):
+        Collate(CLOCK, 2, hears=HEARS)([rows(10, MEETING), wrong])
+
+
+def test_features_are_not_heard_as_audio() -> None:
+    told = r"session 'f' is features of 2 numbers every 0\.1 s, but the model hears audio\."
+    with pytest.raises(ManifestError, match=told):
+        Collate(GRID, 2)([rows(10, MEETING)])
+
+
+def test_more_classes_than_slots_are_no_batch() -> None:
+    late = Example("f", rows(8, []).signal, MEETING, start=3.0, grid=CLOCK)
+    told = r"session 'f' has 2 classes between 3\.00 s and 3\.80 s, but the model has 1 slots\. Ra"
+    with pytest.raises(ConfigError, match=told):
+        Collate(CLOCK, 1, hears=HEARS)([late])
+
+
+def test_features_are_whole_without_a_window(features: Session) -> None:
+    whole = SessionDataset([features], None)[0]
+    assert span(whole) == (20, 120) and whole.start == 2.0 and whole.kind == HEARS
+    assert whole.turns == [Turn(0.0, 1.5, "ann"), Turn(3.0, 7.0, "bob"), Turn(6.5, 10.0, "ann")]
+    assert whole.regions == [Segment(0.0, 10.0)]
+
+
+def test_windows_of_features_are_whole_rows_end_to_end(features: Session) -> None:
+    odd = replace(features, offset=2.04, duration=9.93)  # rows 20 to 120
+    windows = [*map(SessionDataset([odd], 3.96).__getitem__, range(3))]
+    assert [span(window) for window in windows] == [(20, 60), (60, 100), (100, 120)]
+    assert windows[1].turns == [Turn(0.0, 3.0, "bob"), Turn(2.5, 4.0, "ann")]
+    assert windows[1].start == 6.0
+
+
+def test_shuffled_windows_of_features_begin_where_rows_do(features: Session) -> None:
+    dataset = SessionDataset([features], 2.0, shuffle_seed=1)
+    drawn = [dataset[index] for index in range(100)]
+    assert {len(window.signal) for window in drawn} == {20}
+    firsts = [span(window)[0] for window in drawn]
+    assert len(set(firsts)) > 40 and min(firsts) >= 20 and max(firsts) <= 100
+    for window, first in zip(drawn, firsts, strict=True):
+        assert window.start == pytest.approx(first / 10)
+        truth = from_turns(window.turns, CLOCK, 20, 2, order=["ann", "bob"]).matrix
+        expected = from_turns(
+            [Turn(1.0, 3.5, "ann"), Turn(5.0, 9.0, "bob"), Turn(8.5, 13.0, "ann")],
+            CLOCK, 20, 2, start=first / 10, order=["ann", "bob"],
+        ).matrix  # fmt: skip
+        assert np.array_equal(truth, expected)
+    again = SessionDataset([features], 2.0, shuffle_seed=1)
+    assert [span(again[index])[0] for index in range(100)] == firsts
+
+
+def test_slow_rows_make_windows_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", np.arange(14.0)[:, None] * [1, -1])
+    write_rttm(tmp_path / "f.rttm", {"f": [Turn(0.0, 70.0, "ann")]})
+    slow = Session("f", tmp_path / "f.npy", rttm=tmp_path / "f.rttm", where="m:1", frame_shift=60)
+    dataset = SessionDataset([slow], 301.0)
+    assert [span(dataset[index]) for index in range(len(dataset))] == [(0, 5), (5, 10), (10, 14)]
+    told = r"m:1: session 'f' is features of 2 numbers every 60 s, but a window lasts 20 s\. Raise"
+    with pytest.raises(ManifestError, match=told):
+        SessionDataset([slow], 20.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"offset": 15.0, "duration": None},
+            r"m:1: session 'f' starts at 15\.00 s, but its 140 rows of features last 14\.00 s\. Co",
+        ),
+        (
+            {"offset": 4.5},
+            r"m:1: session 'f' ends at 14\.50 s, but its 140 rows of features last 14\.00 s\. Shor",
+        ),
+        (
+            {"duration": 0.04},
+            r"m:1: session 'f' lasts from 2\.00 s to 2\.04 s, but holds no row of .* every 0\.1 s",
+        ),
+        ({"audio": Path("gone.npy")}, r"m:1: gone\.npy: cannot be read \(No such file"),
+    ],
+)
+def test_features_that_cannot_be_used(features: Session, change: dict, message: str) -> None:
+    with pytest.raises((ManifestError, FeatureError), match=message):
+        SessionDataset([replace(features, **change)], 4.0)
+
+
+def test_a_model_is_held_against_all_sessions_before_any_is_read(features: Session) -> None:
+    dataset = SessionDataset([features], 4.0, shuffle_seed=0)
+    dataset.check(HEARS, 2)
+    with pytest.raises(ManifestError, match=r"m:1: session 'f' is features .* model hears audio\."):
+        dataset.check(AUDIO, 2)
+    told = r"session 'f' has 2 classes between 2\.00 s and 6\.00 s, but the model has 1 slots\. Ra"
+    with pytest.raises(ConfigError, match=told):
+        dataset.check(HEARS, 1)
+    # No window of a second and a half hears both before 8.5 s, where bob is not yet done.
+    told = r"session 'f' has 2 classes between 7\.10 s and 8\.60 s"
+    with pytest.raises(ConfigError, match=told):
+        SessionDataset([features], 1.5, shuffle_seed=0).check(HEARS, 1)
+    monologue = replace(features, duration=6.4)
+    SessionDataset([monologue], 1.5, shuffle_seed=0).check(HEARS, 1)
+    with pytest.raises(ConfigError, match=r"between 2\.00 s and 8\.40 s"):
+        SessionDataset([monologue], None).check(HEARS, 1)
+
+
+def test_audio_may_have_more_speakers_than_slots(session: Session) -> None:
+    SessionDataset([session], 4.0).check(AUDIO, 1)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,3 +63,48 @@ def test_frames_hold_all_whole_steps_and_no_more(grid, num_samples):
 def test_an_impossible_grid_says_its_numbers(rate, hop, step):
     with pytest.raises(ValueError, match=rf"hop {hop} .* step {step} at {rate} Hz\. Give"):
         FrameGrid(rate, hop, step)
+
+
+# ---- the clock of features
+
+
+@pytest.mark.parametrize(
+    ("frame_shift", "sample_rate", "hop"),
+    [
+        (0.08, 16000, 1280),
+        (0.04, 16000, 640),
+        (1 / 30, 16020, 534),
+        (0.033333, 16020, 534),
+        (1001 / 30000, 30000, 1001),
+        (256 / 22050, 22050, 256),
+        (0.0333, 20000, 666),
+        (0.5, 16000, 8000),
+        (1.0, 16000, 16000),
+        (86400.0, 16000, 16000 * 86400),
+    ],
+)
+def test_rows_of_features_are_whole_numbers_of_virtual_samples(frame_shift, sample_rate, hop):
+    grid = FrameGrid.of_shift(frame_shift)
+    assert (grid.sample_rate, grid.hop, grid.step) == (sample_rate, hop, hop)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.floats(1e-4, 1e4), st.integers(0, 10_000))
+def test_a_row_is_a_frame_at_any_shift(frame_shift, row):
+    grid = FrameGrid.of_shift(frame_shift)
+    assert grid.sample_rate >= 16000
+    assert grid.frame_shift == pytest.approx(frame_shift, rel=1 / 30000)
+    assert grid.num_frames(row * grid.hop) == row == grid.frame_at(grid.time_at(row))
+
+
+def test_turns_on_features_are_rounded_as_those_on_audio():
+    assert all(
+        FrameGrid.of_shift(0.08).frame_at(c / 100) == GRID.frame_at(c / 100) for c in range(9999)
+    )
+
+
+@pytest.mark.parametrize("frame_shift", [0, -0.1, 0.00009, 2e9, float("inf"), float("nan")])
+def test_shifts_at_which_no_rows_come(frame_shift):
+    told = f"frame_shift is {frame_shift:g} s, but it may be from 0.0001 s to 1e+09 s. Give the"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        FrameGrid.of_shift(frame_shift)

@@ -336,3 +336,69 @@ def test_names_that_could_not_be_told_apart_or_written_are_refused(tone):
         build_manifest([tone("x/a.wav"), tone("y/a.flac")])
     with pytest.raises(ManifestError, match=r"my talk\.wav: .*white space.* Rename the file"):
         build_manifest([tone("my talk.wav")])
+
+
+# Features
+
+
+def test_a_line_may_name_features(manifest, tmp_path):
+    line = {"feature_filepath": "f/a.npy", "frame_shift": 0.04, "offset": 1, "duration": 2.5}
+    (session,) = read_manifest(manifest(line | {"rttm_filepath": "a.rttm", "num_speakers": 3}))
+    assert (session.session_id, session.audio) == ("a", tmp_path / "f/a.npy")
+    assert (session.frame_shift, session.offset, session.duration) == (0.04, 1.0, 2.5)
+    assert session.rttm == tmp_path / "a.rttm" and session.num_speakers == 3 and not session.extra
+
+
+def test_features_are_written_as_they_were_read(manifest, tmp_path):
+    line = {"feature_filepath": "a.npy", "frame_shift": 0.04, "offset": 0.0, "duration": None}
+    sessions = read_manifest(manifest(line))
+    write_manifest(tmp_path / "copy.jsonl", sessions)
+    assert json.loads((tmp_path / "copy.jsonl").read_text()) == line | {"session_id": "a"}
+    assert read_manifest(tmp_path / "copy.jsonl") == sessions
+
+
+def test_a_frame_shift_beside_audio_is_carried(manifest):
+    (session,) = read_manifest(manifest({"audio_filepath": "a.wav", "frame_shift": 0.01}))
+    assert session.frame_shift is None and session.extra == {"frame_shift": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ({"frame_shift": 0.1}, "has no 'audio_filepath', but a session needs a recording. Add the"),
+        (
+            {"feature_filepath": "a.npy"},
+            "has 'feature_filepath', but no 'frame_shift'. Add the sec",
+        ),
+        (
+            {"feature_filepath": "a.npy", "frame_shift": "0.1"},
+            "'frame_shift' is \"0.1\", but it must be a number of seconds.",
+        ),
+        ({"feature_filepath": "a.npy", "frame_shift": -1}, "'frame_shift' is -1 s, but it may not"),
+        (
+            {"feature_filepath": "a.npy", "frame_shift": 0},
+            "frame_shift is 0 s, but it may be from 0.0001 s to 1e+09 s. Give the seconds",
+        ),
+        ({"feature_filepath": 7, "frame_shift": 1}, "'feature_filepath' is 7, but it must be a pa"),
+        (
+            {"audio_filepath": "a.npy", "frame_shift": 0.1},
+            "'audio_filepath' is \"a.npy\", but that is an array by its name. Write "
+            "'feature_filepath' for it, and 'frame_shift'.",
+        ),
+        (
+            {"audio_filepath": "x/a.wav", "feature_filepath": "a.npz", "frame_shift": 0.1},
+            "has 'audio_filepath' \"a.wav\" and 'feature_filepath' \"a.npz\", but a session has "
+            "one recording. Leave one out.",
+        ),
+    ],
+)
+def test_features_that_a_line_cannot_name(manifest, line, fault):
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(manifest(line))
+    assert fault in str(caught.value) and "sessions.jsonl:1: " in str(caught.value)
+
+
+def test_the_span_of_features_is_scored_to_their_last_row(manifest, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((75, 2), dtype=np.float32))
+    line = {"feature_filepath": "a.npy", "frame_shift": 0.08, "offset": 2.0}
+    assert scored_regions(*read_manifest(manifest(line))) == [Segment(2.0, 6.0)]
