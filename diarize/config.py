@@ -8,6 +8,7 @@ dataclass that the class names as ``config``.
 
 import difflib
 import importlib
+import inspect
 import re
 import typing
 from collections.abc import Sequence
@@ -127,7 +128,7 @@ def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
 
     Args:
         node: ``{"_target_": "diarize.encoder.module.Class", key: value, ...}``.
-        arguments: passed to the class after its config.
+        arguments: passed to the class after its config, those that it takes.
 
     Raises:
         ConfigError: if the target is no front end or encoder of this package, does not exist,
@@ -142,7 +143,9 @@ def instantiate(node: dict[str, Any], **arguments: Any) -> Any:
             f"_target_ {target!r} names no dataclass as its config, but a component has one. "
             "Name the class of a front end or an encoder."
         )
-    return component(load_config(config_class, values=settings), **arguments)
+    taken = inspect.signature(component).parameters
+    given = {name: value for name, value in arguments.items() if name in taken}
+    return component(load_config(config_class, values=settings), **given)
 
 
 def _find_target(target: str) -> type:

@@ -7,7 +7,8 @@ column belongs to which slot is decided by assignment, never by listing all orde
 B batch, T frames, S speakers and as many slots.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -38,6 +39,9 @@ class LossConfig:
     match: str = "agreement"
     """What the permutation-invariant loss maximises to match columns: ``agreement``, the sum
     of activity times posterior, as published; ``bce``, the likelihood."""
+    layer_weights: list[float] = field(default_factory=lambda: [1.0])
+    """Weights of the same loss on what layers of the encoder estimate on the way, from the first
+    on, the output's being 1; the last holds for all beyond. Most encoders estimate nothing."""
 
     def __post_init__(self) -> None:
         check_least(self, sort_weight=0, permutation_invariant_weight=0)
@@ -47,6 +51,11 @@ class LossConfig:
                 "Raise one."
             )
         check_choice("match", self.match, MATCHES)
+        if not self.layer_weights or min(self.layer_weights) < 0:
+            raise ConfigError(
+                f"layer_weights is {list(self.layer_weights)}, but it has 1 or more, none below 0. "
+                "Write [0] to supervise the output alone."
+            )
 
 
 def diarization_loss(
@@ -72,6 +81,27 @@ def diarization_loss(
         + config.permutation_invariant_weight * parts["permutation_invariant_loss"]
     ) / total
     return blend, parts
+
+
+def layer_loss(
+    layers: Sequence[Tensor], activity: Tensor, num_frames: Tensor, config: LossConfig
+) -> Tensor:
+    """`diarization_loss` of layers' own estimates, weighted and summed.
+
+    Deep supervision, Lee et al., arXiv:1409.5185.
+
+    Args:
+        layers: logits (B, T, S) of each, at least one.
+        activity: (B, T, S), 0 to 1.
+        num_frames: (B,), frames before padding.
+        config: weights of layers and losses, and matching.
+    """
+    weights, last = config.layer_weights, len(config.layer_weights) - 1
+    losses = [
+        weights[min(index, last)] * diarization_loss(logits, activity, num_frames, config)[0]
+        for index, logits in enumerate(layers)
+    ]
+    return torch.stack(losses).sum()
 
 
 def sort_loss(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:

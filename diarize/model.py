@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diarize.config import check_least, check_shares, instantiate, to_dict
+from diarize.encoder.sortformer import by_arrival
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.recording import AUDIO, Kind
@@ -47,6 +48,9 @@ class DiarizerConfig:
     """Logits for each frame of the front end."""
     head_dropout: float = 0.5
     """Before each linear map of the head."""
+    sort_output: bool = False
+    """Put slots in the order in which they are first above 0.5; for models trained without the sort
+    loss, whose slots come in any order."""
     learned_silence: bool = False
     """Whether what a stream remembers as silence is a parameter, not the mean of what it heard."""
 
@@ -79,7 +83,8 @@ class Diarizer(nn.Module):
                 maps (waveform, num_samples) to (embedding, num_frames); and ``hears``, if that is
                 not audio.
             encoder: used instead of ``config.encoder``; has ``width`` and maps
-                (embedding, num_frames) to an embedding.
+                (embedding, num_frames) to an embedding; one that estimates speakers on the way
+                has ``estimate`` as well, which also returns the logits of its layers.
         """
         super().__init__()
         if config.num_slots < 1:
@@ -90,7 +95,7 @@ class Diarizer(nn.Module):
         self.postprocess: dict[str, Any] = {}
         self.inference: dict[str, Any] = {}
         self.front_end = cast(Any, front_end or instantiate(config.front_end))
-        self.encoder = cast(Any, encoder or instantiate(config.encoder))
+        self.encoder = cast(Any, encoder or instantiate(config.encoder, num_slots=config.num_slots))
         self.config = replace(
             config,
             front_end=config.front_end
@@ -154,9 +159,29 @@ class Diarizer(nn.Module):
 
     def classify(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
         """Logits (B, T * upsampling, S) of front-end embeddings (B, T, D)."""
-        encoded = self.encoder(self.projection(embedding), num_frames)
+        return self.classify_layers(embedding, num_frames)[0]
+
+    def classify_layers(self, embedding: Tensor, num_frames: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The same, and those of the encoder's layers, where they estimate speakers as well.
+
+        Args:
+            embedding: (B, T, D), of the front end.
+            num_frames: (B,), frames before padding.
+
+        Returns:
+            (B, T * upsampling, S), and as much for each estimating layer, its slots not sorted.
+        """
+        projected, finer = self.projection(embedding), self.config.upsampling
+        layers: list[Tensor] = []
+        if hasattr(self.encoder, "estimate"):
+            encoded, layers = self.encoder.estimate(projected, num_frames)
+        else:
+            encoded = self.encoder(projected, num_frames)
         logits: Tensor = self.head(encoded, num_frames)
-        return logits
+        if self.config.sort_output:
+            causal = self.config.encoder.get("causal", False)
+            logits = by_arrival(logits, num_frames * finer, causal)
+        return logits, [layer.repeat_interleave(finer, dim=1) for layer in layers]
 
     @torch.no_grad()
     def posterior(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:

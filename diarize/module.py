@@ -15,7 +15,7 @@ from diarize.config import check_choice, check_least, to_dict
 from diarize.data import Batch
 from diarize.errors import ConfigError, DiarizeError
 from diarize.loaders import DataConfig
-from diarize.losses import LossConfig, attention_loss, count_loss, diarization_loss
+from diarize.losses import LossConfig, attention_loss, count_loss, diarization_loss, layer_loss
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.muon import Muon
 from diarize.postprocess import PostprocessConfig, to_turns
@@ -173,10 +173,11 @@ class DiarizationModule(pl.LightningModule):
         width = self.diarizer.front_end.embedding_dim
         self.voices = VoiceLoss(width, len(voices)) if voices else None
         self.count = torch.nn.Linear(width, 3) if config.count_weight else None
-        if config.attention_weight and not getattr(self.diarizer.encoder, "layers", ()):
+        encoder = self.diarizer.encoder
+        if config.attention_weight and not (hasattr(encoder, "first_scores") and encoder.layers):
             raise ConfigError(
-                f"attention_weight is {config.attention_weight:g}, but the encoder has no layer of "
-                "attention. Set attention_weight=0."
+                f"attention_weight is {config.attention_weight:g}, but the encoder has no layer in "
+                "which frames attend to one another. Set attention_weight=0."
             )
         taught = config.attention_weight or config.count_weight or voices
         if taught and self.diarizer.config.upsampling > 1:
@@ -226,9 +227,16 @@ class DiarizationModule(pl.LightningModule):
             parts["attention_loss"] = attention_loss(taught, batch.activity, num_frames)
             loss = loss + config.attention_weight * parts["attention_loss"]
         if config.diarization_weight:
-            logits = self.diarizer.classify(embedding, num_frames)[:, : batch.activity.shape[1]]
+            logits, layers = self.diarizer.classify_layers(embedding, num_frames)
+            logits = logits[:, : batch.activity.shape[1]]
             value, detail = diarization_loss(logits, batch.activity, batch.num_frames, config.loss)
             parts |= detail
+            if layers and self.training:
+                layers = [layer[:, : logits.shape[1]] for layer in layers]
+                parts["layer_loss"] = layer_loss(
+                    layers, batch.activity, batch.num_frames, config.loss
+                )
+                value = value + parts["layer_loss"]
             loss = loss + config.diarization_weight * value
         return loss, logits, parts
 
@@ -292,11 +300,11 @@ class DiarizationModule(pl.LightningModule):
 
     def _hidden_matrices(self) -> set[str]:
         """Names of the weights of linear maps, but for those whose outputs are answers."""
-        answers = ("diarizer.head.output", "count")
+        answers = ("diarizer.head.output", "diarizer.encoder.heads.", "count")
         return {
             f"{name}.weight"
             for name, part in self.named_modules()
-            if isinstance(part, torch.nn.Linear) and name not in answers
+            if isinstance(part, torch.nn.Linear) and not name.startswith(answers)
         }
 
 

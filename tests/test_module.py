@@ -80,7 +80,7 @@ def test_what_is_taught_beside_counts_by_its_weight(a_session: Callable) -> None
 
 def test_attention_is_taught_only_where_there_is_some() -> None:
     for setting, reason in (
-        ("diarizer.encoder.num_layers=0", "but the encoder has no layer of attention"),
+        ("diarizer.encoder.num_layers=0", "but the encoder has no layer in which frames attend"),
         ("diarization_weight=0", "but diarization_weight is 0: the encoder is not trained"),
     ):
         settings = [setting, "attention_weight=0.1", "voice_weight=1"]

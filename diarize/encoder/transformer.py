@@ -49,6 +49,8 @@ class TransformerConfig:
     """``none`` (the front end knows them), ``sinusoidal`` added to the input, ``rotary``."""
     activation: str = "relu"
     """``relu`` or ``gelu``."""
+    causal: bool = False
+    """Frames attend to themselves and to earlier ones alone."""
     attention_dropout: float = 0.5
     """On attention weights."""
     dropout: float = 0.5
@@ -99,9 +101,7 @@ class Transformer(nn.Module):
         Returns:
             (B, T, W), without meaning beyond an item's frames.
         """
-        num_steps = embedding.shape[1]
-        valid = torch.arange(num_steps, device=embedding.device) < num_frames[:, None]
-        mask = None if bool(valid.all()) else torch.where(valid, 0.0, MASKED)[:, None, None, :]
+        mask = attention_mask(embedding, num_frames, self.config.causal)
         hidden, rotation = self._place(embedding)
         for layer in self.layers:
             hidden = layer(hidden, mask, rotation)
@@ -115,27 +115,48 @@ class Transformer(nn.Module):
         """
         layer = cast(TransformerLayer, self.layers[0])
         hidden, rotation = self._place(embedding)
-        query, key = layer.compare(
-            layer.norm_attention(hidden) if self.config.pre_norm else hidden, rotation
-        )
+        hidden = layer.norm_attention(hidden) if self.config.pre_norm else hidden
+        query, key = layer.compare(hidden, hidden, rotation)
         return query @ key.transpose(2, 3) * query.shape[3] ** -0.5
 
     def _place(self, embedding: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Input of the first layer, (B, T, W), and the rotation of every layer, if there is one."""
-        num_steps = embedding.shape[1]
         embedding = self.norm_input(embedding)
         if self.config.positions == "sinusoidal":
-            angles = _angles(num_steps, self.width, embedding.device)
-            place = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
-            return embedding + place, None
+            return embedding + sinusoids(embedding), None
         if self.config.positions == "rotary":
-            angles = _angles(num_steps, self.width // self.config.num_heads, embedding.device)
+            heads = self.width // self.config.num_heads
+            angles = _angles(embedding.shape[1], heads, embedding.device)
             return embedding, (angles.cos(), angles.sin())
         return embedding, None
 
 
+def attention_mask(embedding: Tensor, num_frames: Tensor, causal: bool = False) -> Tensor | None:
+    """What is added to the scores of attention; None where every frame attends to every other.
+
+    Args:
+        embedding: (B, T, W).
+        num_frames: (B,), frames before padding; later ones are attended by none.
+        causal: no frame attends to a later one.
+
+    Returns:
+        (B, 1, 1, T), or (B, 1, T, T) where causal.
+    """
+    frames = torch.arange(embedding.shape[1], device=embedding.device)
+    seen = (frames < num_frames[:, None])[:, None, None, :]
+    if causal:
+        seen = seen & (frames <= frames[:, None])
+    return None if bool(seen.all()) else torch.where(seen, 0.0, MASKED)
+
+
+def sinusoids(embedding: Tensor) -> Tensor:
+    """Positions of the frames of (B, T, W), sines and cosines in turn, (T, W)."""
+    angles = _angles(embedding.shape[1], embedding.shape[2], embedding.device)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
 class TransformerLayer(nn.Module):
-    """Self-attention, then a feed-forward part."""
+    """Attention of the frames to one another, or to a source, then a feed-forward part."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -152,37 +173,49 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor | None, rotation: tuple[Tensor, Tensor] | None
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        source: Tensor | None = None,
     ) -> Tensor:
         """(B, T, W) to the same.
 
         Args:
             hidden: (B, T, W).
-            mask: (B, 1, 1, T), added to the scores; None where nothing is padded.
+            mask: added to the scores, see `attention_mask`; None where all are attended to.
             rotation: cosines and sines, (T, W / H / 2) each; None without rotary positions.
+            source: (B, U, W), what is attended to; None is ``hidden`` itself.
         """
         if self.config.pre_norm:
-            hidden = hidden + self._attend(self.norm_attention(hidden), mask, rotation)
+            asking = self.norm_attention(hidden)
+            answering = asking if source is None else self.norm_attention(source)
+            hidden = hidden + self._attend(asking, answering, mask, rotation)
             return hidden + self._feed_forward(self.norm_feed_forward(hidden))
-        hidden = self.norm_attention(hidden + self._attend(hidden, mask, rotation))
+        attended = self._attend(hidden, hidden if source is None else source, mask, rotation)
+        hidden = self.norm_attention(hidden + attended)
         return self.norm_feed_forward(hidden + self._feed_forward(hidden))
 
     def compare(
-        self, hidden: Tensor, rotation: tuple[Tensor, Tensor] | None
+        self, hidden: Tensor, source: Tensor, rotation: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Queries and keys of every head, (B, H, T, W / H) each; see `forward`."""
+        """Queries (B, H, T, W / H) and keys (B, H, U, W / H) of every head; see `forward`."""
         heads = (self.config.num_heads, -1)
         query = self.query(hidden).unflatten(-1, heads).transpose(1, 2)
-        key = self.key(hidden).unflatten(-1, heads).transpose(1, 2)
+        key = self.key(source).unflatten(-1, heads).transpose(1, 2)
         if rotation is not None:
             query, key = _rotate(query, *rotation), _rotate(key, *rotation)
         return query, key
 
     def _attend(
-        self, hidden: Tensor, mask: Tensor | None, rotation: tuple[Tensor, Tensor] | None
+        self,
+        hidden: Tensor,
+        source: Tensor,
+        mask: Tensor | None,
+        rotation: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        query, key = self.compare(hidden, rotation)
-        value = self.value(hidden).unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
+        query, key = self.compare(hidden, source, rotation)
+        value = self.value(source).unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
         attended = functional.scaled_dot_product_attention(
             query,
             key,
