@@ -131,6 +131,9 @@ def test_with_closed_gates_it_is_the_plain_transformer(
     plain.load_state_dict(encoder.state_dict(), strict=False)
     embedding, num_frames = torch.randn(2, 9, 16), torch.tensor([9, 5])
     assert torch.equal(encoder(embedding, num_frames), plain(embedding, num_frames))
+    supervised = tiny(encoding="none", **changes)
+    assert torch.equal(supervised(embedding, num_frames), plain(embedding, num_frames))
+    assert {"gates", "places"}.isdisjoint(supervised.state_dict())
     opened = tiny(**changes)(embedding, num_frames)
     assert not torch.allclose(opened, plain(embedding, num_frames), atol=1e-2)
 

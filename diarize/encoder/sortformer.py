@@ -39,7 +39,8 @@ class SortFormerConfig(TransformerConfig):
 
     encoding: str = "sinusoidal"
     """Γ: ``sinusoidal`` rows sin(2π k z / width), k from 1 (row 0 would be zero: the first speaker
-    would look like silence), known from the first step on; ``learned``, begun at random."""
+    would look like silence), known from the first step on; ``learned``, begun at random; ``none``
+    gives nothing back, which tells what the supervision of layers does by itself."""
     heads: str = "each"
     """``each``: every layer has its own, as early layers say it in other terms than late ones;
     ``shared``: one for all, which asks layers to keep to one set of terms."""
@@ -56,7 +57,7 @@ class SortFormerConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("encoding", self.encoding, ("sinusoidal", "learned"))
+        check_choice("encoding", self.encoding, ("sinusoidal", "learned", "none"))
         check_choice("heads", self.heads, ("each", "shared"))
         check_least(self, num_layers=2, estimate_every=1)
         if self.temperature <= 0:
@@ -108,13 +109,13 @@ class SortFormer(Transformer):
             )
             for _ in range(many)
         )
-        self.gates = nn.Parameter(torch.full((len(numbers),), config.gate))
-        self.places = nn.Parameter(
-            torch.randn(num_slots, config.width)
-            if config.encoding == "learned"
-            else sinusoidal_places(num_slots, config.width),
-            requires_grad=config.encoding == "learned",
-        )
+        gates = torch.full((len(numbers),), config.gate)
+        self.gates = nn.Parameter(gates) if config.encoding != "none" else None
+        if config.encoding == "learned":
+            self.places = nn.Parameter(torch.randn(num_slots, config.width))
+        else:
+            places = sinusoidal_places(num_slots, config.width)
+            self.register_buffer("places", places, persistent=False)
 
     def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
         """Embeddings that know their neighbours, see `Transformer.forward`."""
@@ -138,8 +139,10 @@ class SortFormer(Transformer):
             if number in self.config.estimating:
                 head = self.heads[len(estimates) if len(self.heads) > 1 else 0]
                 logits = head(hidden)
-                # A post-norm layer ends in its norm; a pre-norm one normalises what it hears.
-                hidden = hidden + self.gates[len(estimates)] * self.encode(logits, num_frames)
+                if self.gates is not None:
+                    # A post-norm layer ends in its norm; a pre-norm one normalises what it hears.
+                    gate = self.gates[len(estimates)]
+                    hidden = hidden + gate * self.encode(logits, num_frames)
                 estimates.append(logits)
         return self.norm(hidden), estimates
 

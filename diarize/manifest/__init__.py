@@ -10,6 +10,7 @@ nobody here knows are carried from reading to writing.
 
 from diarize.manifest.build import build_manifest
 from diarize.manifest.check import check_manifest
+from diarize.manifest.features import write_features
 from diarize.manifest.reference import reference_turns, scored_regions, within_span
 from diarize.manifest.session import Session, read_manifest, write_manifest
 
@@ -21,5 +22,6 @@ __all__ = [
     "reference_turns",
     "scored_regions",
     "within_span",
+    "write_features",
     "write_manifest",
 ]
