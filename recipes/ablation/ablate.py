@@ -1,0 +1,274 @@
+"""The cells of the ablation: each a model that `diarize train` makes of files in conf/, measured.
+
+    python recipes/ablation/ablate.py DATA OUTPUT [--tasks speech2,...] [--jobs 2] [--list]
+
+DATA holds ``set/`` (recipes/set_labelling/prepare.py synthetic), ``speech2/`` and ``speech4/``
+(embed.py). A cell is named TASK-ENCODER-LOSS-SIZE-SEED, as in ``set-learned-hybrid-1024-0``, and is
+
+    diarize train conf/base.yaml conf/TASK.yaml conf/ENCODER.yaml conf/LOSS.yaml seed=SEED \\
+      data.sessions=(the first SIZE lines of DATA/TASK/train.jsonl)
+
+What was measured goes to OUTPUT/cells/NAME.json, whole or not at all; a cell that has one is done. The
+first seed of the largest sizes keeps its checkpoint, for draw.py. Each job takes one thread.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+TASKS = ("set", "speech2", "speech4")
+ENCODERS = ("plain", "sinusoidal", "learned")
+LOSSES = ("sort", "permutation_invariant", "hybrid")
+SIZES = (64, 256, 1024, 4096)
+SEEDS = (0, 1, 2)
+SPLITS = ("train", "dev", "test_seen", "test_unseen")
+MOST = 256
+"""Sessions of a split that are measured."""
+
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "supervised": ("supervised.yaml",),
+    "set_transformer": ("set_transformer.yaml",),
+    "plain+nowhere": ("plain.yaml", "diarizer.encoder.positions=none"),
+    "plain+rotary": ("plain.yaml", "diarizer.encoder.positions=rotary"),
+    "plain+post_norm": ("plain.yaml", "diarizer.encoder.pre_norm=false"),
+    "plain+causal": ("plain.yaml", "diarizer.encoder.causal=true"),
+    "learned+nowhere": ("learned.yaml", "diarizer.encoder.positions=none"),
+    "learned+post_norm": ("learned.yaml", "diarizer.encoder.pre_norm=false"),
+    "learned+causal": ("learned.yaml", "diarizer.encoder.causal=true"),
+    "learned+open": ("learned.yaml", "diarizer.encoder.gate=1.0"),
+    "learned+shared": ("learned.yaml", "diarizer.encoder.heads=shared"),
+    "learned+first": ("learned.yaml", "diarizer.encoder.estimate_layers=[1]"),
+    "learned+last": ("learned.yaml", "diarizer.encoder.estimate_layers=[3]"),
+    "learned+sharp": ("learned.yaml", "diarizer.encoder.temperature=0.3"),
+    "learned+unsupervised": ("learned.yaml", "loss.layer_weights=[0]"),
+    "learned+weak": ("learned.yaml", "loss.layer_weights=[0.2]"),
+}
+"""What is tried beside the grid, with the hybrid loss: a file of conf/, and settings."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model of the ablation."""
+
+    task: str
+    encoder: str
+    loss: str
+    size: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.task}-{self.encoder}-{self.loss}-{self.size}-{self.seed}"
+
+    @property
+    def settings(self) -> tuple[list[Path], list[str]]:
+        """Configs, and what is set beside them."""
+        file, *settings = VARIANTS.get(self.encoder, (f"{self.encoder}.yaml",))
+        files = ("base.yaml", f"{self.task}.yaml", file, f"{self.loss}.yaml")
+        return [HERE / "conf" / name for name in files], [*settings, f"seed={self.seed}"]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its checkpoint is."""
+        return self.seed == 0 and self.size == SIZES[-1] and self.encoder in ENCODERS
+
+
+def cells(tasks: list[str]) -> list[Cell]:
+    """The grid; the control at every size; at one size, all that is tried beside. Seeds first."""
+    grid = [Cell(t, e, loss, n, s) for s, t, n, loss, e in product(SEEDS, tasks, SIZES, LOSSES, ENCODERS)]
+    beside = [Cell(t, "supervised", "hybrid", n, s) for s, t, n in product(SEEDS, tasks, SIZES)]
+    if "set" in tasks:
+        tried = [name for name in VARIANTS if name != "supervised"]
+        beside += [Cell("set", e, "hybrid", 1024, s) for s, e in product(SEEDS, tried)]
+    return sorted(grid + beside, key=lambda cell: (cell.seed, tasks.index(cell.task)))
+
+
+def main() -> int:
+    """Make the cells that are not there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--tasks", default=",".join(TASKS), help=f"of {', '.join(TASKS)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="default: one a core")
+    parser.add_argument("--only", default="", help="cells whose name has this in it")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of all cells")
+    parser.add_argument("--list", action="store_true", help="name the cells that are to be made")
+    args = parser.parse_args()
+    tasks = args.tasks.split(",")
+    if not set(tasks) <= set(TASKS):
+        parser.error(f"--tasks is {args.tasks}, but there are {', '.join(TASKS)}")
+    (args.output / "cells").mkdir(parents=True, exist_ok=True)
+    wanted = [cell for cell in cells(tasks) if args.only in cell.name]
+    missing = [c for c in wanted if not (args.output / "cells" / f"{c.name}.json").exists()]
+    if args.list:
+        print("\n".join(cell.name for cell in missing))
+        return 0
+    os.environ["OMP_NUM_THREADS"] = "1"
+    begun = time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.jobs, context, max_tasks_per_child=20) as pool:
+        waiting = {pool.submit(make, c, args.data, args.output, args.set): c for c in missing}
+        for done, future in enumerate(as_completed(waiting), start=1):
+            found = future.result()["test_unseen"]
+            minutes = (time.monotonic() - begun) / 60
+            print(
+                f"{waiting[future].name}: DER {found['der']:.2f}; {done} of {len(missing)} cells, "
+                f"{minutes:.0f} minutes, {minutes * (len(missing) / done - 1):.0f} to go",
+                file=sys.stderr,
+            )
+    return 0
+
+
+def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> dict[str, Any]:
+    """Train a cell, measure it, and keep what was measured."""
+    import torch
+
+    from diarize.checkpoint import load_checkpoint
+    from diarize.files import write_text
+    from diarize.training import train
+
+    torch.set_num_threads(1)
+    run = output / "runs" / cell.name
+    configs, overrides = cell.settings
+    sessions = first_lines(data / cell.task / "train.jsonl", cell.size)
+    given = [f"data.sessions={sessions}", *overrides, *settings]
+    begun = time.perf_counter()
+    checkpoint = train(configs, given, run, resume=True)
+    seconds = time.perf_counter() - begun
+    diarizer = load_checkpoint(checkpoint).eval()
+    steps = json.loads(json.dumps(torch.load(checkpoint, weights_only=True)["global_step"]))
+    found: dict[str, Any] = {**vars(cell), "steps": steps, "seconds_per_step": seconds / steps}
+    found["parameters"] = sum(p.numel() for p in diarizer.parameters() if p.requires_grad)
+    gates = getattr(diarizer.encoder, "gates", None)
+    found["gates"] = [] if gates is None else [round(gate, 4) for gate in gates.tolist()]
+    for split in SPLITS:
+        manifest = sessions if split == "train" else data / cell.task / f"{split}.jsonl"
+        found[split] = measure(diarizer, manifest)
+    found |= {"commit": commit(), "machine": machine(), "torch": torch.__version__}
+    write_text(output / "cells" / f"{cell.name}.json", json.dumps(found) + "\n")
+    if not cell.is_kept:
+        shutil.rmtree(run)
+    return found
+
+
+def first_lines(manifest: Path, count: int) -> Path:
+    """A manifest of the first lines, beside the whole one, whose paths are relative to it."""
+    part = manifest.with_name(f"{manifest.stem}_{count}.jsonl")
+    if not part.exists():
+        lines = manifest.read_text(encoding="utf-8").splitlines(keepends=True)
+        if len(lines) < count:
+            raise SystemExit(f"ablate.py: {manifest}: has {len(lines)} lines, but {count} are needed.")
+        beside = part.with_name(f".{part.name}.{os.getpid()}")
+        beside.write_text("".join(lines[:count]), encoding="utf-8")
+        beside.replace(part)
+    return part
+
+
+def measure(diarizer: Any, manifest: Path) -> dict[str, Any]:
+    """What a model makes of the first sessions of a manifest, each whole.
+
+    Returns:
+        ``sort_loss`` and ``permutation_invariant_loss``; ``der``, ``miss``, ``false_alarm`` and
+        ``confusion`` in percent, collar 0, overlap scored; ``arrival``, the share of speakers who
+        have the slot of their place in the order of arrival; ``count``, the share of sessions with the
+        right number of speakers; ``layers``, the frame error rate of each estimating layer and of the
+        output, percent.
+    """
+    import torch
+
+    from diarize.losses import best_order, permutation_invariant_loss, sort_loss
+    from diarize.postprocess import PostprocessConfig, to_turns
+    from diarize.score import DiarizationError, score
+
+    total, counted, right, placed, speakers = DiarizationError(), 0, 0, 0, 0
+    sums: dict[str, float] = {"sort_loss": 0.0, "permutation_invariant_loss": 0.0}
+    wrong: list[float] = []
+    active = 0.0
+    for batch in batches(diarizer, manifest):
+        truth, num_frames = batch.activity, batch.num_frames
+        with torch.inference_mode():
+            embedding, _ = diarizer.embed(batch.signal, batch.num_samples)
+            logits, layers = diarizer.classify_layers(embedding, num_frames)
+        size = len(truth)
+        sums["sort_loss"] += size * float(sort_loss(logits, truth, num_frames))
+        loss = permutation_invariant_loss(logits, truth, num_frames)
+        sums["permutation_invariant_loss"] += size * float(loss)
+        counted += size
+        present = truth.any(dim=1)
+        order = best_order(logits, truth, num_frames)
+        placed += int(((order == torch.arange(order.shape[1])) & present).sum())
+        speakers += int(present.sum())
+        active += float(truth.sum())
+        errors = [frame_errors(each, truth, num_frames) for each in [*layers, logits]]
+        wrong = [a + b for a, b in zip(wrong or [0.0] * len(errors), errors, strict=True)]
+        shift = diarizer.grid.frame_shift
+        for row, posterior in enumerate(logits.sigmoid().numpy()):
+            turns = to_turns(posterior[: num_frames[row]], shift, PostprocessConfig())
+            total += score(batch.turns[row], turns, uem=batch.regions[row])
+            right += len({t.speaker for t in turns}) == len({t.speaker for t in batch.turns[row]})
+    parts = ("miss", "false_alarm", "confusion")
+    found = {part: 100 * getattr(total, part) / total.scored for part in parts}
+    found |= {name: value / counted for name, value in sums.items()}
+    found |= {"der": sum(found[part] for part in parts), "sessions": counted}
+    found |= {"arrival": placed / speakers, "count": right / counted}
+    rounded: dict[str, Any] = {name: round(value, 5) for name, value in found.items()}
+    return rounded | {"layers": [round(100 * errors / active, 3) for errors in wrong]}
+
+
+def batches(diarizer: Any, manifest: Path) -> Iterator[Any]:
+    """Whole sessions, 32 at a time."""
+    from diarize.data import Collate, SessionDataset
+    from diarize.manifest import read_manifest
+
+    sessions = SessionDataset(read_manifest(manifest)[:MOST], None)
+    collate = Collate(diarizer.grid, diarizer.num_slots)
+    for first in range(0, len(sessions), 32):
+        yield collate([sessions[i] for i in range(first, min(first + 32, len(sessions)))])
+
+
+def frame_errors(logits: Any, truth: Any, num_frames: Any) -> float:
+    """Speaker-frames that are missed, invented or confused, slots matched to speakers at best."""
+    import torch
+
+    from diarize.losses import best_order
+
+    order = best_order(logits, truth, num_frames)
+    ordered = truth.gather(2, order[:, None, :].expand_as(truth)) > 0.5
+    frames = torch.arange(truth.shape[1])
+    said = (logits > 0) & (frames < num_frames[:, None])[:, :, None]
+    most = torch.maximum(said.sum(dim=2), ordered.sum(dim=2))
+    return float((most - (said & ordered).sum(dim=2)).sum())
+
+
+def commit() -> str:
+    """Of the working tree."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def machine() -> str:
+    """Processor, as the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Pictures of the ablation.
+
+    python recipes/ablation/draw.py results                     from results.jsonl, beside this
+    python recipes/ablation/draw.py session DATA OUTPUT CELL    what a kept cell makes of one session
+
+``results`` draws gap.png, der.png and layers.png; ``session`` draws session.png: attention of every
+layer, what each estimates, and what is fed back.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from ablate import ENCODERS, LOSSES, SIZES, TASKS
+from report import chosen, gap, read_results
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+HERE = Path(__file__).parent
+COLORS = {"plain": "#444444", "supervised": "#2f7ebc", "sinusoidal": "#2a9d5c", "learned": "#d1603d"}
+TITLES = {
+    "set": "set labelling, up to 4 classes",
+    "speech2": "speech, up to 2 speakers",
+    "speech4": "speech, up to 4 speakers",
+    "sort": "sort loss",
+    "permutation_invariant": "permutation-invariant loss",
+    "hybrid": "both",
+}
+
+Found = dict[str, Any]
+
+
+def main() -> int:
+    """Draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("results")
+    session = verbs.add_parser("session")
+    session.add_argument("data", type=Path)
+    session.add_argument("output", type=Path)
+    session.add_argument("cell")
+    session.add_argument("--index", type=int, default=0, help="of the session, in test_unseen")
+    args = parser.parse_args()
+    if args.verb == "session":
+        draw_session(args.data, args.output / "runs" / args.cell, args.cell, args.index)
+        return 0
+    results = read_results()
+    against_size(results, gap, "dev loss less train loss", HERE / "gap.png")
+    unseen = "DER on unseen classes, %"
+    against_size(results, lambda c: c["test_unseen"]["der"], unseen, HERE / "der.png")
+    by_layer(results, HERE / "layers.png")
+    return 0
+
+
+def against_size(results: list[Found], of: Any, label: str, path: Path) -> None:
+    """A value against the number of training sessions; a panel for each task and loss."""
+    tasks = [task for task in TASKS if chosen(results, task=task)]
+    figure, panels = pyplot.subplots(
+        len(tasks), len(LOSSES), figsize=(10, 2.7 * len(tasks)), sharex=True, sharey="row",
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for row, task in zip(panels, tasks, strict=True):
+        for panel, loss in zip(row, LOSSES, strict=True):
+            for encoder, color in COLORS.items():
+                points = [
+                    (size, [of(c) for c in chosen(results, task=task, loss=loss, size=size, encoder=encoder)])
+                    for size in SIZES
+                ]
+                points = [(size, values) for size, values in points if values]
+                if points:
+                    curve(panel, points, encoder, color)
+            panel.set_title(f"{TITLES[task]}\n{TITLES[loss]}", fontsize=9)
+            panel.set_xscale("log", base=2)
+            panel.set_xticks(SIZES, [str(size) for size in SIZES])
+            panel.grid(alpha=0.3)
+        row[0].set_ylabel(label)
+    for panel in panels[-1]:
+        panel.set_xlabel("training sessions")
+    panels[0][-1].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def curve(panel: Any, points: list[tuple[int, list[float]]], name: str, color: str) -> None:
+    """Means, and each seed as a dot."""
+    sizes = [size for size, _ in points]
+    panel.plot(sizes, [statistics.mean(values) for _, values in points], color=color, label=name)
+    for size, values in points:
+        panel.plot([size] * len(values), values, ".", color=color, markersize=4)
+
+
+def by_layer(results: list[Found], path: Path) -> None:
+    """Frame error rate of what each layer estimates, of the largest training size."""
+    tasks = [task for task in TASKS if chosen(results, task=task)]
+    figure, panels = pyplot.subplots(
+        len(tasks), len(LOSSES), figsize=(10, 2.7 * len(tasks)), sharex=True, sharey="row",
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for row, task in zip(panels, tasks, strict=True):
+        for panel, loss in zip(row, LOSSES, strict=True):
+            for encoder, color in COLORS.items():
+                cells = chosen(results, task=task, loss=loss, size=SIZES[-1], encoder=encoder)
+                layers = [cell["test_unseen"]["layers"] for cell in cells]
+                if not layers:
+                    continue
+                depths = [*range(1, len(layers[0])), 4]
+                means = np.mean(layers, axis=0)
+                panel.plot(depths, means, "o-", color=color, label=encoder, markersize=4)
+            panel.set_title(f"{TITLES[task]}\n{TITLES[loss]}", fontsize=9)
+            panel.set_xticks([1, 2, 3, 4], ["1", "2", "3", "output"])
+            panel.grid(alpha=0.3)
+        row[0].set_ylabel("frame error rate, %")
+    for panel in panels[-1]:
+        panel.set_xlabel("layer")
+    panels[0][-1].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_session(data: Path, run: Path, name: str, index: int) -> None:
+    """Attention, estimates and encodings of each layer."""
+    import torch
+
+    from diarize.checkpoint import load_checkpoint
+    from diarize.data import Collate, SessionDataset
+    from diarize.encoder.sortformer import by_arrival
+    from diarize.encoder.transformer import TransformerLayer
+    from diarize.manifest import read_manifest
+
+    diarizer = load_checkpoint(run / "checkpoints" / "last.ckpt").eval()
+    sessions = SessionDataset(read_manifest(data / name.split("-")[0] / "test_unseen.jsonl"), None)
+    batch = Collate(diarizer.grid, diarizer.num_slots)([sessions[index]])
+    scores: list[Any] = []
+
+    def note(layer: Any, inputs: Any) -> None:
+        hidden, _, rotation = inputs
+        hidden = layer.norm_attention(hidden) if layer.config.pre_norm else hidden
+        query, key = layer.compare(hidden, hidden, rotation)
+        scores.append((query @ key.transpose(2, 3) * query.shape[3] ** -0.5).softmax(dim=3)[0])
+
+    for layer in diarizer.encoder.layers:
+        assert isinstance(layer, TransformerLayer)
+        layer.register_forward_pre_hook(note)
+    with torch.inference_mode():
+        embedding, num_frames = diarizer.embed(batch.signal, batch.num_samples)
+        logits, layers = diarizer.classify_layers(embedding, num_frames)
+        encodings = [diarizer.encoder.encode(layer, num_frames)[0] for layer in layers]
+    gates = diarizer.encoder.gates.tolist()
+    seconds = logits.shape[1] * diarizer.grid.frame_shift
+    columns = len(scores)
+    figure, panels = pyplot.subplots(
+        4, columns, figsize=(3.4 * columns, 8), layout="constrained", height_ratios=[3, 1, 1, 2]
+    )
+    for column in range(columns):
+        attention, truth, posterior, encoding = panels[:, column]
+        weights = scores[column].mean(dim=0).sqrt().numpy()
+        attention.imshow(weights, extent=(0, seconds, seconds, 0), aspect="auto", cmap="magma")
+        attention.set_title(f"layer {column + 1}: attention", fontsize=9)
+        shown = [*layers, logits][column]
+        sorted_ = by_arrival(shown, num_frames)[0].sigmoid().T.numpy()
+        lanes(truth, batch.activity[0].T.numpy(), seconds, "reference, by arrival")
+        what = "output" if column == columns - 1 else "its estimate, sorted"
+        lanes(posterior, sorted_, seconds, what)
+        if column < len(encodings):
+            encoding.imshow(
+                encodings[column].T.numpy(), extent=(0, seconds, 64, 0), aspect="auto",
+                cmap="RdBu", vmin=-2, vmax=2,
+            )  # fmt: skip
+            encoding.set_title(f"fed back, gate {gates[column]:+.2f}", fontsize=9)
+            encoding.set_xlabel("seconds")
+        else:
+            encoding.axis("off")
+    panels[0, 0].set_ylabel("attending, s")
+    panels[3, 0].set_ylabel("channel")
+    figure.suptitle(f"{name}, {batch.turns[0] and sessions[index].session_id}", fontsize=10)
+    figure.savefig(HERE / "session.png", dpi=110)
+
+
+def lanes(panel: Any, activity: Any, seconds: float, title: str) -> None:
+    """Slots over time."""
+    panel.imshow(
+        activity, extent=(0, seconds, len(activity), 0), aspect="auto", cmap="Greys", vmin=0, vmax=1
+    )
+    panel.set_yticks(np.arange(len(activity)) + 0.5, [str(slot) for slot in range(len(activity))])
+    panel.set_title(title, fontsize=9)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
