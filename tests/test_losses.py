@@ -18,6 +18,7 @@ from diarize.losses import (
     best_order,
     count_loss,
     diarization_loss,
+    layer_loss,
     permutation_invariant_loss,
     sort_loss,
     sort_order,
@@ -325,3 +326,22 @@ def test_count_loss_tells_silence_one_and_several() -> None:
         count_loss(wrong, truth, torch.tensor([4])).item() < 1e-4
     )  # what is padded does not count
     assert count_loss(wrong, truth, torch.tensor([0])).item() == 0
+
+
+@given(batches())
+@settings(deadline=None, max_examples=20)
+def test_layers_are_supervised_by_their_weights(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    logits, truth, num_frames = batch
+    layers = [logits, -logits, logits * 2]
+    losses = [diarization_loss(e, truth, num_frames, LossConfig())[0].item() for e in layers]
+    for weights, each in (
+        ([1.0], [1, 1, 1]),
+        ([0.5, 0.2], [0.5, 0.2, 0.2]),
+        ([0, 0, 3], [0, 0, 3]),
+    ):
+        found = layer_loss(layers, truth, num_frames, LossConfig(layer_weights=weights))
+        expected = sum(w * loss for w, loss in zip(each, losses, strict=True))
+        assert found.item() == pytest.approx(expected, rel=1e-5)
+    for weights in ([], [1.0, -0.5]):
+        with pytest.raises(ConfigError, match="layer_weights is .* none below 0"):
+            LossConfig(layer_weights=weights)

@@ -78,9 +78,35 @@ def test_what_is_taught_beside_counts_by_its_weight(a_session: Callable) -> None
     assert "attention_loss" not in parts("count_weight=0.2")[1]
 
 
+LAYERWISE = [
+    "diarizer.encoder._target_=diarize.encoder.sortformer.SortFormer",
+    "diarizer.encoder.num_layers=3",
+]
+
+
+def test_what_layers_estimate_is_supervised_in_training(a_session: Callable) -> None:
+    module = DiarizationModule(load_config(TrainingConfig, [TINY], LAYERWISE))
+    batch = Collate(module.diarizer.grid, 4)([Example("s", *a_session(2, 3.2))])
+    loss, _, parts = module._step(batch)
+    blend = (parts["sort_loss"] + parts["permutation_invariant_loss"]) / 2
+    assert parts["layer_loss"] > 0.5
+    assert loss.item() == pytest.approx((blend + parts["layer_loss"]).item(), rel=1e-5)
+    assert "layer_loss" not in module.eval()._step(batch)[2]
+    # Also on a finer clock than that of the layers.
+    finer = DiarizationModule(
+        load_config(TrainingConfig, [TINY], [*LAYERWISE, "diarizer.upsampling=2"])
+    )
+    batch = Collate(finer.diarizer.grid, 4)([Example("s", *a_session(2, 3.25))])
+    assert finer._step(batch)[2]["layer_loss"].isfinite()
+
+
 def test_attention_is_taught_only_where_there_is_some() -> None:
     for setting, reason in (
         ("diarizer.encoder.num_layers=0", "but the encoder has no layer in which frames attend"),
+        (
+            "diarizer.encoder._target_=diarize.encoder.set_transformer.SetTransformer",
+            "but the encoder has no layer in which frames attend",
+        ),
         ("diarization_weight=0", "but diarization_weight is 0: the encoder is not trained"),
     ):
         settings = [setting, "attention_weight=0.1", "voice_weight=1"]
@@ -107,7 +133,7 @@ def test_matrices_decay_and_vectors_do_not() -> None:
 
 
 def test_muon_takes_the_matrices_of_hidden_layers() -> None:
-    settings = ["voice_weight=1", "count_weight=1", "optimizer.algorithm=muon"]
+    settings = ["voice_weight=1", "count_weight=1", "optimizer.algorithm=muon", *LAYERWISE]
     module = DiarizationModule(load_config(TrainingConfig, [TINY], settings), ["ann", "ben"])
     optimizer = module.configure_optimizers()["optimizer"]
     groups = optimizer.param_groups
@@ -115,7 +141,9 @@ def test_muon_takes_the_matrices_of_hidden_layers() -> None:
     names = {name for name, p in module.named_parameters() if id(p) in turned}
     assert "diarizer.encoder.layers.0.query.weight" in names
     assert "diarizer.front_end.layers.0.feed_forward_first.expand.weight" in names
-    outputs = ("diarizer.head.output.weight", "count.weight", "voices.weight")
+    outputs = ["diarizer.head.output.weight", "count.weight", "voices.weight"]
+    outputs += [f"diarizer.encoder.heads.{n}.1.weight" for n in range(2)]
+    assert set(outputs) < {name for name, _ in module.named_parameters()}
     assert not names & set(outputs) and all(name.endswith(".weight") for name in names)
     assert {p.ndim for p in module.parameters() if id(p) in turned} == {2}
     assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))

@@ -1,4 +1,5 @@
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diarize.activity import arrival_order
+from diarize.checkpoint import load_checkpoint, save_checkpoint
 from diarize.config import load_config
 from diarize.encoder.sortformer import (
     SortFormer,
@@ -235,6 +237,14 @@ def test_it_is_an_encoder_by_configuration_and_layers_share_the_clock_of_the_out
     assert [layer.shape for layer in layers] == [logits.shape] * 2
     torch.testing.assert_close(model(torch.zeros(1, 1600), torch.tensor([1600]))[0].isnan().sum(),
                                torch.tensor(0))  # fmt: skip
+
+
+def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
+    model = diarizer(sort_output=True)
+    save_checkpoint(model, tmp_path / "model")
+    again = load_checkpoint(tmp_path / "model").eval()
+    waveform, num_samples = torch.randn(1, 16000), torch.tensor([16000])
+    assert torch.equal(model(waveform, num_samples)[0], again(waveform, num_samples)[0])
 
 
 def test_output_may_be_sorted() -> None:

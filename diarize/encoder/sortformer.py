@@ -111,11 +111,8 @@ class SortFormer(Transformer):
         )
         gates = torch.full((len(numbers),), config.gate)
         self.gates = nn.Parameter(gates) if config.encoding != "none" else None
-        if config.encoding == "learned":
-            self.places = nn.Parameter(torch.randn(num_slots, config.width))
-        else:
-            places = sinusoidal_places(num_slots, config.width)
-            self.register_buffer("places", places, persistent=False)
+        learned = config.encoding == "learned"
+        self.places = nn.Parameter(torch.randn(num_slots, config.width)) if learned else None
 
     def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
         """Embeddings that know their neighbours, see `Transformer.forward`."""
@@ -150,7 +147,12 @@ class SortFormer(Transformer):
         """The permutation encoding (B, T, W) of estimates (B, T, S), gate aside."""
         ordered = by_arrival(logits, num_frames, self.config.causal)
         posterior = (ordered.float() / self.config.temperature).sigmoid()
-        encoded = posterior @ self.places.float()
+        learned = self.places
+        if learned is None:
+            places = sinusoidal_places(logits.shape[2], self.width, logits.device)
+        else:
+            places = learned.float()
+        encoded = posterior @ places
         size = encoded.square().mean(dim=2, keepdim=True).sqrt()
         return (encoded / (size + FLOOR)).to(logits.dtype)
 
@@ -179,11 +181,12 @@ def by_arrival(logits: Tensor, num_frames: Tensor, causal: bool = False) -> Tens
     return logits.gather(2, order.expand_as(logits))
 
 
-def sinusoidal_places(num_slots: int, width: int) -> Tensor:
+def sinusoidal_places(num_slots: int, width: int, device: torch.device | None = None) -> Tensor:
     """Γ of `SortFormerConfig.encoding`: (S, W), rows sin(2π k z / W) for k = 1 to S.
 
     The speaker kernel of Park et al., arXiv:2409.06656, section 3.3. Rows are orthogonal where
     twice as many slots are less than the width.
     """
-    turns = torch.arange(1, num_slots + 1)[:, None] * torch.arange(width) / width
+    slots = torch.arange(1, num_slots + 1, device=device)
+    turns = slots[:, None] * torch.arange(width, device=device) / width
     return torch.sin(2 * torch.pi * turns)

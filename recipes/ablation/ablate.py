@@ -1,15 +1,15 @@
-"""The cells of the ablation: each a model that `diarize train` makes of files in conf/, measured.
+r"""The cells of the ablation: each a model that `diarize train` makes of files in conf/, measured.
 
     python recipes/ablation/ablate.py DATA OUTPUT [--tasks speech2,...] [--jobs 2] [--list]
 
 DATA holds ``set/`` (recipes/set_labelling/prepare.py synthetic), ``speech2/`` and ``speech4/``
 (embed.py). A cell is named TASK-ENCODER-LOSS-SIZE-SEED, as in ``set-learned-hybrid-1024-0``, and is
 
-    diarize train conf/base.yaml conf/TASK.yaml conf/ENCODER.yaml conf/LOSS.yaml seed=SEED \\
-      data.sessions=(the first SIZE lines of DATA/TASK/train.jsonl)
+    diarize train conf/base.yaml conf/TASK.yaml conf/ENCODER.yaml conf/LOSS.yaml \
+      data.sessions=(the first SIZE lines of DATA/TASK/train.jsonl) seed=SEED
 
-What was measured goes to OUTPUT/cells/NAME.json, whole or not at all; a cell that has one is done. The
-first seed of the largest sizes keeps its checkpoint, for draw.py. Each job takes one thread.
+What was measured goes to OUTPUT/cells/NAME.json, whole or not at all; a cell that has one is done.
+The first seed of the largest size keeps its checkpoint, for draw.py. Each job takes one thread.
 """
 
 import argparse
@@ -90,7 +90,10 @@ class Cell:
 
 def cells(tasks: list[str]) -> list[Cell]:
     """The grid; the control at every size; at one size, all that is tried beside. Seeds first."""
-    grid = [Cell(t, e, loss, n, s) for s, t, n, loss, e in product(SEEDS, tasks, SIZES, LOSSES, ENCODERS)]
+    grid = [
+        Cell(t, e, loss, n, s)
+        for s, t, n, loss, e in product(SEEDS, tasks, SIZES, LOSSES, ENCODERS)
+    ]
     beside = [Cell(t, "supervised", "hybrid", n, s) for s, t, n in product(SEEDS, tasks, SIZES)]
     if "set" in tasks:
         tried = [name for name in VARIANTS if name != "supervised"]
@@ -172,7 +175,9 @@ def first_lines(manifest: Path, count: int) -> Path:
     if not part.exists():
         lines = manifest.read_text(encoding="utf-8").splitlines(keepends=True)
         if len(lines) < count:
-            raise SystemExit(f"ablate.py: {manifest}: has {len(lines)} lines, but {count} are needed.")
+            raise SystemExit(
+                f"ablate.py: {manifest}: has {len(lines)} lines, but {count} are needed."
+            )
         beside = part.with_name(f".{part.name}.{os.getpid()}")
         beside.write_text("".join(lines[:count]), encoding="utf-8")
         beside.replace(part)
@@ -185,9 +190,9 @@ def measure(diarizer: Any, manifest: Path) -> dict[str, Any]:
     Returns:
         ``sort_loss`` and ``permutation_invariant_loss``; ``der``, ``miss``, ``false_alarm`` and
         ``confusion`` in percent, collar 0, overlap scored; ``arrival``, the share of speakers who
-        have the slot of their place in the order of arrival; ``count``, the share of sessions with the
-        right number of speakers; ``layers``, the frame error rate of each estimating layer and of the
-        output, percent.
+        have the slot of their place in the order of arrival; ``count``, the share of sessions with
+        the right number of speakers; ``layers``, the frame error rate of each estimating layer and
+        of the output, percent.
     """
     import torch
 
@@ -236,7 +241,7 @@ def batches(diarizer: Any, manifest: Path) -> Iterator[Any]:
     from diarize.manifest import read_manifest
 
     sessions = SessionDataset(read_manifest(manifest)[:MOST], None)
-    collate = Collate(diarizer.grid, diarizer.num_slots)
+    collate = Collate(diarizer.grid, diarizer.num_slots, hears=diarizer.hears)
     for first in range(0, len(sessions), 32):
         yield collate([sessions[i] for i in range(first, min(first + 32, len(sessions)))])
 

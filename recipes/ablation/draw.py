@@ -1,9 +1,9 @@
 """Pictures of the ablation.
 
-    python recipes/ablation/draw.py results                     from results.jsonl, beside this
-    python recipes/ablation/draw.py session DATA OUTPUT CELL    what a kept cell makes of one session
+    python recipes/ablation/draw.py results
+    python recipes/ablation/draw.py session DATA OUTPUT CELL
 
-``results`` draws gap.png, der.png and layers.png; ``session`` draws session.png: attention of every
+``results`` takes results.jsonl, ``session`` a cell whose checkpoint was kept. ``results`` draws gap.png, der.png and layers.png; ``session`` draws session.png: attention of every
 layer, what each estimates, and what is fed back.
 """
 
@@ -15,14 +15,19 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from ablate import ENCODERS, LOSSES, SIZES, TASKS
+from ablate import LOSSES, SIZES, TASKS
 from report import chosen, gap, read_results
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
 HERE = Path(__file__).parent
-COLORS = {"plain": "#444444", "supervised": "#2f7ebc", "sinusoidal": "#2a9d5c", "learned": "#d1603d"}
+COLORS = {
+    "plain": "#444444",
+    "supervised": "#2f7ebc",
+    "sinusoidal": "#2a9d5c",
+    "learned": "#d1603d",
+}
 TITLES = {
     "set": "set labelling, up to 4 classes",
     "speech2": "speech, up to 2 speakers",
@@ -68,7 +73,15 @@ def against_size(results: list[Found], of: Any, label: str, path: Path) -> None:
         for panel, loss in zip(row, LOSSES, strict=True):
             for encoder, color in COLORS.items():
                 points = [
-                    (size, [of(c) for c in chosen(results, task=task, loss=loss, size=size, encoder=encoder)])
+                    (
+                        size,
+                        [
+                            of(c)
+                            for c in chosen(
+                                results, task=task, loss=loss, size=size, encoder=encoder
+                            )
+                        ],
+                    )
                     for size in SIZES
                 ]
                 points = [(size, values) for size, values in points if values]
@@ -132,7 +145,7 @@ def draw_session(data: Path, run: Path, name: str, index: int) -> None:
 
     diarizer = load_checkpoint(run / "checkpoints" / "last.ckpt").eval()
     sessions = SessionDataset(read_manifest(data / name.split("-")[0] / "test_unseen.jsonl"), None)
-    batch = Collate(diarizer.grid, diarizer.num_slots)([sessions[index]])
+    batch = Collate(diarizer.grid, diarizer.num_slots, hears=diarizer.hears)([sessions[index]])
     scores: list[Any] = []
 
     def note(layer: Any, inputs: Any) -> None:

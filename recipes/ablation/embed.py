@@ -4,13 +4,13 @@
 
 VOICES is a front end that was trained to tell the training voices apart and nothing else (step
 ``voices`` of recipes/mini), CORPUS as recipes/mini/prepare.py describes it, ROOMS what that wrote.
-Sessions last 30 s, half of them independent speakers, half conversations; one to ``--speakers`` talk,
-most often that many. Half have noise at 5 to 25 dB, half are in a room. Embeddings of two frames
-of 80 ms are averaged.
+Sessions last 30 s, half of them independent speakers, half conversations; one to ``--speakers``
+talk, most often that many. Half have noise at 5 to 25 dB, half are in a room. Embeddings of two
+frames of 80 ms are averaged.
 
-OUTPUT holds a manifest for each split, with ``features/SPLIT.npy`` and ``rttm/SPLIT.rttm``: ``train``
-and, in other sessions, ``test_seen`` have training speakers, ``dev`` and ``test_unseen`` those of the
-corpus' lists of these names. ``test_unseen`` has noises and rooms of its own as well.
+OUTPUT holds a manifest for each split, with ``features/SPLIT.npy`` and ``rttm/SPLIT.rttm``.
+``train`` and, in other sessions, ``test_seen`` have training speakers, ``dev`` and ``test_unseen``
+those of the corpus' lists. ``test_unseen`` has noises and rooms of its own as well.
 """
 
 import argparse

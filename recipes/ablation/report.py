@@ -1,9 +1,10 @@
 """Tables of the ablation, from what its cells measured.
 
-    python recipes/ablation/report.py collect OUTPUT    cells of OUTPUT join results.jsonl, beside this
+    python recipes/ablation/report.py collect OUTPUT    cells of OUTPUT join results.jsonl
     python recipes/ablation/report.py tables            results.jsonl as Markdown
 
-A cell is one line of results.jsonl; tables give mean ± standard deviation over seeds.
+A cell is one line of results.jsonl, beside this file; tables give mean ± standard deviation over
+seeds.
 """
 
 import argparse
