@@ -16,11 +16,17 @@ from torch import Tensor
 
 from diarize.checkpoint import load_checkpoint
 from diarize.config import load_config
+from diarize.frontend import fastconformer
 from diarize.model import Diarizer
 from diarize.module import TrainingConfig
 from diarize.nemo import UNUSED, named
 
 pytestmark = pytest.mark.parity
+
+ROUNDING = 2e-5
+"""Of posteriors. The stored ones were made with one thread; with two, on the same machine, NeMo is
+1.6e-5 from them, as torch then takes other convolutions, and in float64 the model is 1.3e-5 from
+them."""
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +76,20 @@ def test_every_stage_equals_nemo(
     assert error.mean() < 2e-6 and error.max() < 5e-4
     assert (error < 1e-5).float().mean() > 0.98
 
-    # From the reference's own features, so that each stage answers for itself.
+    # From the reference's own arrays, so that each stage answers for itself.
     embedding, num_frames = diarizer.front_end.subsampling(theirs, num_frames)
     assert num_frames.tolist() == expected["pre_encode_len"].tolist()
     close(embedding, expected["pre_encode"], 1e-5)
+    embedding = torch.as_tensor(expected["pre_encode"])
     encoded = diarizer.front_end.encode(embedding, num_frames)
-    close(encoded, expected["encoder"], 2e-5)
-    close(diarizer.projection(encoded), expected["encoder_proj"], 2e-5)
-    transformed = diarizer.encoder(diarizer.projection(encoded), num_frames)
-    close(transformed, expected["transformer"], 2e-5)
-    close(diarizer.head(transformed, num_frames).sigmoid(), expected["probs"], 2e-5)
+    close(encoded, expected["encoder"], 5e-6)
+    projected = diarizer.projection(encoded)
+    close(projected, expected["encoder_proj"], 5e-6)
+    transformed = diarizer.encoder(projected, num_frames)
+    close(transformed, expected["transformer"], 5e-6)
+    close(diarizer.head(transformed, num_frames).sigmoid(), expected["probs"], 5e-6)
 
-    close(diarizer.posterior(waveform, num_samples)[0], expected["probs"], 2e-5)
+    close(diarizer.posterior(waveform, num_samples)[0], expected["probs"], ROUNDING)
 
 
 @pytest.mark.parametrize("name", ["A", "C"])
@@ -103,6 +111,36 @@ def test_features_are_as_near_to_the_exact_ones_as_nemo_is(
     their_error = (torch.as_tensor(stored)[: num_frames[0]] - exact).abs()
     assert our_error.mean() < 1.1 * their_error.mean()
     assert our_error.max() < 1.1 * their_error.max()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("name", ["A", "C"])
+@torch.no_grad()
+def test_posteriors_are_as_near_to_the_exact_ones_as_nemo_is(
+    version: int,
+    name: str,
+    load: Callable[[int], Diarizer],
+    shared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the same features; exact is the same model in float64."""
+    stored = np.load(shared / "parity" / "nemo" / f"v{version}_tiny_offline_{name}.npz")
+    num_frames = torch.as_tensor(stored["mel_len"])
+    features = torch.as_tensor(stored["mel"]).transpose(1, 2)[:, : num_frames[0]]
+    diarizer = load(version)
+
+    def posterior(features: Tensor) -> Tensor:
+        embedding, count = diarizer.front_end.subsampling(features, num_frames)
+        return diarizer.classify(diarizer.front_end.encode(embedding, count), count).sigmoid()
+
+    ours, sinusoids = posterior(features), fastconformer._offset_sinusoids
+    monkeypatch.setattr(fastconformer, "_offset_sinusoids", lambda *a: sinusoids(*a).double())
+    diarizer.double()
+    exact = posterior(features.double())
+    our_error = (ours - exact).abs()
+    their_error = (torch.as_tensor(stored["probs"]) - exact).abs()
+    assert our_error.mean() < 1.2 * their_error.mean()
+    assert our_error.max() < 1.5 * their_error.max()
 
 
 @pytest.mark.parametrize("version", [1, 2])
