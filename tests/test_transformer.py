@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diarize.encoder.transformer import Transformer, TransformerConfig, _angles
+from diarize.encoder.transformer import Transformer, TransformerConfig, _angles, _rotation
 from diarize.errors import ConfigError
 
 POSITIONS = ["none", "sinusoidal", "rotary"]
@@ -98,8 +98,8 @@ def test_rotary_positions_see_distances_only() -> None:
     late = torch.cat([torch.randn(1, 5, 16), pair], dim=1)
     layer = encoder.layers[0]
     mask = torch.tensor([-1e4] * 5 + [0.0] * 2)[None, None, None, :]
-    turned = _angles(7, 8, torch.device("cpu"))
-    shifted = layer(late, mask, (turned.cos(), turned.sin()))[:, 5:]
+    rotation = _rotation(_angles(7, 8, torch.device("cpu")))
+    shifted = layer(late, mask, rotation)[:, 5:]
     torch.testing.assert_close(shifted, encoder(pair, num_frames), atol=1e-5, rtol=1e-5)
 
 

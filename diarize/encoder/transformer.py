@@ -127,7 +127,7 @@ class Transformer(nn.Module):
         if self.config.positions == "rotary":
             heads = self.width // self.config.num_heads
             angles = _angles(embedding.shape[1], heads, embedding.device)
-            return embedding, (angles.cos(), angles.sin())
+            return embedding, _rotation(angles)
         return embedding, None
 
 
@@ -184,7 +184,7 @@ class TransformerLayer(nn.Module):
         Args:
             hidden: (B, T, W).
             mask: added to the scores, see `attention_mask`; None where all are attended to.
-            rotation: cosines and sines, (T, W / H / 2) each; None without rotary positions.
+            rotation: see `_rotation`; None without rotary positions.
             source: (B, U, W), what is attended to; None is ``hidden`` itself.
         """
         if self.config.pre_norm:
@@ -237,8 +237,13 @@ def _angles(num_steps: int, width: int, device: torch.device) -> Tensor:
     return positions[:, None] * torch.exp(rates * -(math.log(10000.0) / width))
 
 
+def _rotation(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Of angles (T, half), the cosine and signed sine of every channel, (T, 2 half) each."""
+    cosine, sine = angles.cos(), angles.sin()
+    return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
+
+
 def _rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Channel pairs (c, c + half) turned by their frame's angle (arXiv:2104.09864, eq. 34)."""
-    first, second = heads.chunk(2, dim=-1)
-    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
-    return turned.to(heads.dtype)
+    others = heads.roll(heads.shape[-1] // 2, dims=-1)
+    return torch.addcmul(heads * cosine, others, sine).to(heads.dtype)

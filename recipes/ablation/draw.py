@@ -3,8 +3,9 @@
     python recipes/ablation/draw.py results
     python recipes/ablation/draw.py session DATA OUTPUT CELL
 
-``results`` takes results.jsonl, ``session`` a cell whose checkpoint was kept. ``results`` draws gap.png, der.png and layers.png; ``session`` draws session.png: attention of every
-layer, what each estimates, and what is fed back.
+``results`` takes results.jsonl, ``session`` a cell whose checkpoint was kept. ``results`` draws
+gap.png, der.png and layers.png; ``session`` draws session.png: attention of every layer, what each
+estimates, and what is fed back.
 """
 
 import argparse
