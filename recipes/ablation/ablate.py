@@ -1,6 +1,6 @@
 r"""The cells of the ablation: each a model that `diarize train` makes of files in conf/, measured.
 
-    python recipes/ablation/ablate.py DATA OUTPUT [--tasks speech2,...] [--jobs 2] [--list]
+    python recipes/ablation/ablate.py DATA OUTPUT [--tasks speech2,...] [--jobs N] [--list]
 
 DATA holds ``set/`` (recipes/set_labelling/prepare.py synthetic), ``speech2/`` and ``speech4/``
 (embed.py). A cell is named TASK-ENCODER-LOSS-SIZE-SEED, as in ``set-learned-hybrid-1024-0``, and is
@@ -8,8 +8,8 @@ DATA holds ``set/`` (recipes/set_labelling/prepare.py synthetic), ``speech2/`` a
     diarize train conf/base.yaml conf/TASK.yaml conf/ENCODER.yaml conf/LOSS.yaml \
       data.sessions=(the first SIZE lines of DATA/TASK/train.jsonl) seed=SEED
 
-What was measured goes to OUTPUT/cells/NAME.json, whole or not at all; a cell that has one is done.
-The first seed of the largest size keeps its checkpoint, for draw.py. Each job takes one thread.
+What was measured is a line of OUTPUT/results.jsonl; a cell that has one is done. The first seed of
+the largest size keeps its checkpoint in OUTPUT/runs, for draw.py. Each job takes one thread.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
@@ -58,6 +58,10 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "learned+weak": ("learned.yaml", "loss.layer_weights=[0.2]"),
 }
 """What is tried beside the grid, with the hybrid loss: a file of conf/, and settings."""
+
+
+Found = dict[str, Any]
+"""What was measured of a cell: a line of results.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,14 @@ def cells(tasks: list[str]) -> list[Cell]:
     return sorted(grid + beside, key=lambda cell: (cell.seed, tasks.index(cell.task)))
 
 
+def toy_cells(tasks: list[str]) -> list[Cell]:
+    """A plain and a layer-wise one of each task, of four sessions."""
+    return [
+        Cell(task, encoder, "hybrid", 4, 0)
+        for task, encoder in product(tasks, ("plain", "learned"))
+    ]
+
+
 def main() -> int:
     """Make the cells that are not there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -110,14 +122,18 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="default: one a core")
     parser.add_argument("--only", default="", help="cells whose name has this in it")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of all cells")
+    parser.add_argument("--toy", action="store_true", help="two cells a task, to see the way")
     parser.add_argument("--list", action="store_true", help="name the cells that are to be made")
     args = parser.parse_args()
     tasks = args.tasks.split(",")
     if not set(tasks) <= set(TASKS):
         parser.error(f"--tasks is {args.tasks}, but there are {', '.join(TASKS)}")
-    (args.output / "cells").mkdir(parents=True, exist_ok=True)
-    wanted = [cell for cell in cells(tasks) if args.only in cell.name]
-    missing = [c for c in wanted if not (args.output / "cells" / f"{c.name}.json").exists()]
+    if args.toy:
+        args.set += ["trainer.max_steps=2", "data.batch_size=2"]
+    wanted = toy_cells(tasks) if args.toy else cells(tasks)
+    results = args.output / "results.jsonl"
+    known = {found["name"]: found for found in read_results(results)}
+    missing = [cell for cell in wanted if args.only in cell.name and cell.name not in known]
     if args.list:
         print("\n".join(cell.name for cell in missing))
         return 0
@@ -127,22 +143,40 @@ def main() -> int:
     with ProcessPoolExecutor(args.jobs, context, max_tasks_per_child=20) as pool:
         waiting = {pool.submit(make, c, args.data, args.output, args.set): c for c in missing}
         for done, future in enumerate(as_completed(waiting), start=1):
-            found = future.result()["test_unseen"]
+            found = future.result()
+            known[found["name"]] = found
+            write_results(results, known.values())
             minutes = (time.monotonic() - begun) / 60
             print(
-                f"{waiting[future].name}: DER {found['der']:.2f}; {done} of {len(missing)} cells, "
+                f"{found['name']}: DER {found['test_unseen']['der']:.2f}; "
+                f"{done} of {len(missing)} cells, "
                 f"{minutes:.0f} minutes, {minutes * (len(missing) / done - 1):.0f} to go",
                 file=sys.stderr,
             )
     return 0
 
 
-def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> dict[str, Any]:
-    """Train a cell, measure it, and keep what was measured."""
+def read_results(path: Path) -> list[Found]:
+    """Every cell that was measured; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_results(path: Path, results: Iterable[Found]) -> None:
+    """All cells by name, whole or not at all."""
+    from diarize.files import write_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(found) + "\n" for found in sorted(results, key=lambda f: f["name"])]
+    write_text(path, "".join(lines))
+
+
+def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> Found:
+    """Train a cell and measure it."""
     import torch
 
     from diarize.checkpoint import load_checkpoint
-    from diarize.files import write_text
     from diarize.training import train
 
     torch.set_num_threads(1)
@@ -154,8 +188,9 @@ def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> dict[str,
     checkpoint = train(configs, given, run, resume=True)
     seconds = time.perf_counter() - begun
     diarizer = load_checkpoint(checkpoint).eval()
-    steps = json.loads(json.dumps(torch.load(checkpoint, weights_only=True)["global_step"]))
-    found: dict[str, Any] = {**vars(cell), "steps": steps, "seconds_per_step": seconds / steps}
+    steps = int(torch.load(checkpoint, weights_only=True)["global_step"])
+    found: Found = {"name": cell.name, **vars(cell), "steps": steps}
+    found["seconds_per_step"] = round(seconds / steps, 4)
     found["parameters"] = sum(p.numel() for p in diarizer.parameters() if p.requires_grad)
     gates = getattr(diarizer.encoder, "gates", None)
     found["gates"] = [] if gates is None else [round(gate, 4) for gate in gates.tolist()]
@@ -163,7 +198,6 @@ def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> dict[str,
         manifest = sessions if split == "train" else data / cell.task / f"{split}.jsonl"
         found[split] = measure(diarizer, manifest)
     found |= {"commit": commit(), "machine": machine(), "torch": torch.__version__}
-    write_text(output / "cells" / f"{cell.name}.json", json.dumps(found) + "\n")
     if not cell.is_kept:
         shutil.rmtree(run)
     return found
@@ -184,7 +218,7 @@ def first_lines(manifest: Path, count: int) -> Path:
     return part
 
 
-def measure(diarizer: Any, manifest: Path) -> dict[str, Any]:
+def measure(diarizer: Any, manifest: Path) -> Found:
     """What a model makes of the first sessions of a manifest, each whole.
 
     Returns:
@@ -231,7 +265,7 @@ def measure(diarizer: Any, manifest: Path) -> dict[str, Any]:
     found |= {name: value / counted for name, value in sums.items()}
     found |= {"der": sum(found[part] for part in parts), "sessions": counted}
     found |= {"arrival": placed / speakers, "count": right / counted}
-    rounded: dict[str, Any] = {name: round(value, 5) for name, value in found.items()}
+    rounded: Found = {name: round(value, 5) for name, value in found.items()}
     return rounded | {"layers": [round(100 * errors / active, 3) for errors in wrong]}
 
 

@@ -1,10 +1,10 @@
 """Pictures of the ablation.
 
-    python recipes/ablation/draw.py results
-    python recipes/ablation/draw.py session DATA OUTPUT CELL
+    python recipes/ablation/draw.py results RESULTS FOLDER
+    python recipes/ablation/draw.py session DATA OUTPUT CELL PICTURE
 
-``results`` takes results.jsonl, ``session`` a cell whose checkpoint was kept. ``results`` draws
-gap.png, der.png and layers.png; ``session`` draws session.png: attention of every layer, what each
+``results`` draws gap.png, der.png and layers.png into FOLDER from what ablate.py wrote; ``session``
+what a cell that kept its checkpoint makes of one session: attention of every layer, what each
 estimates, and what is fed back.
 """
 
@@ -16,13 +16,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from ablate import LOSSES, SIZES, TASKS
-from report import chosen, gap, read_results
+from ablate import LOSSES, SIZES, TASKS, Found, read_results
+from report import chosen, gap
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
-HERE = Path(__file__).parent
 COLORS = {
     "plain": "#444444",
     "supervised": "#2f7ebc",
@@ -38,28 +37,29 @@ TITLES = {
     "hybrid": "both",
 }
 
-Found = dict[str, Any]
-
 
 def main() -> int:
     """Draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("results")
+    results = verbs.add_parser("results")
+    results.add_argument("results", type=Path)
+    results.add_argument("folder", type=Path)
     session = verbs.add_parser("session")
     session.add_argument("data", type=Path)
     session.add_argument("output", type=Path)
     session.add_argument("cell")
+    session.add_argument("picture", type=Path)
     session.add_argument("--index", type=int, default=0, help="of the session, in test_unseen")
     args = parser.parse_args()
     if args.verb == "session":
-        draw_session(args.data, args.output / "runs" / args.cell, args.cell, args.index)
+        draw_session(args.data, args.output / "runs" / args.cell, args.index, args.picture)
         return 0
-    results = read_results()
-    against_size(results, gap, "dev loss less train loss", HERE / "gap.png")
+    results = read_results(args.results)
+    against_size(results, gap, "dev loss less train loss", args.folder / "gap.png")
     unseen = "DER on unseen classes, %"
-    against_size(results, lambda c: c["test_unseen"]["der"], unseen, HERE / "der.png")
-    by_layer(results, HERE / "layers.png")
+    against_size(results, lambda c: c["test_unseen"]["der"], unseen, args.folder / "der.png")
+    by_layer(results, args.folder / "layers.png")
     return 0
 
 
@@ -134,7 +134,7 @@ def by_layer(results: list[Found], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_session(data: Path, run: Path, name: str, index: int) -> None:
+def draw_session(data: Path, run: Path, index: int, path: Path) -> None:
     """Attention, estimates and encodings of each layer."""
     import torch
 
@@ -145,7 +145,9 @@ def draw_session(data: Path, run: Path, name: str, index: int) -> None:
     from diarize.manifest import read_manifest
 
     diarizer = load_checkpoint(run / "checkpoints" / "last.ckpt").eval()
-    sessions = SessionDataset(read_manifest(data / name.split("-")[0] / "test_unseen.jsonl"), None)
+    sessions = SessionDataset(
+        read_manifest(data / run.name.split("-")[0] / "test_unseen.jsonl"), None
+    )
     batch = Collate(diarizer.grid, diarizer.num_slots, hears=diarizer.hears)([sessions[index]])
     scores: list[Any] = []
 
@@ -189,8 +191,8 @@ def draw_session(data: Path, run: Path, name: str, index: int) -> None:
             encoding.axis("off")
     panels[0, 0].set_ylabel("attending, s")
     panels[3, 0].set_ylabel("channel")
-    figure.suptitle(f"{name}, {batch.turns[0] and sessions[index].session_id}", fontsize=10)
-    figure.savefig(HERE / "session.png", dpi=110)
+    figure.suptitle(f"{run.name}: {sessions[index].session_id}", fontsize=10)
+    figure.savefig(path, dpi=110)
 
 
 def lanes(panel: Any, activity: Any, seconds: float, title: str) -> None:

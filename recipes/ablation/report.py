@@ -1,14 +1,12 @@
 """Tables of the ablation, from what its cells measured.
 
-    python recipes/ablation/report.py collect OUTPUT    cells of OUTPUT join results.jsonl
-    python recipes/ablation/report.py tables            results.jsonl as Markdown
+    python recipes/ablation/report.py [RESULTS]
 
-A cell is one line of results.jsonl, beside this file; tables give mean ± standard deviation over
-seeds.
+Mean ± standard deviation over seeds, as Markdown. RESULTS is what ablate.py wrote; default: the
+results.jsonl beside this file.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable, Iterable
@@ -16,14 +14,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ablate import ENCODERS, LOSSES, SIZES, TASKS, VARIANTS
-
-from diarize.files import write_text
+from ablate import ENCODERS, LOSSES, SIZES, TASKS, VARIANTS, Found, read_results
 
 RESULTS = Path(__file__).with_name("results.jsonl")
-KEY = ("task", "encoder", "loss", "size", "seed")
-
-Found = dict[str, Any]
 
 COLUMNS: dict[str, Callable[[Found], float]] = {
     "train loss": lambda c: c["train"]["permutation_invariant_loss"],
@@ -45,13 +38,6 @@ def gap(cell: Found) -> float:
     return float(losses[0] - losses[1])
 
 
-def read_results() -> list[Found]:
-    """Every cell that was collected."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-
-
 def chosen(results: Iterable[Found], **wanted: Any) -> list[Found]:
     """The cells that have these values, one a seed."""
     return [c for c in results if all(c[key] == value for key, value in wanted.items())]
@@ -66,21 +52,10 @@ def spread(values: list[float], digits: int = 1) -> str:
 
 
 def main() -> int:
-    """Collect, or tell."""
+    """Tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("collect").add_argument("output", type=Path)
-    verbs.add_parser("tables")
-    args = parser.parse_args()
-    if args.verb == "collect":
-        files = sorted((args.output / "cells").glob("*.json"))
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        by_key = {tuple(cell[key] for key in KEY): cell for cell in [*read_results(), *found]}
-        lines = [json.dumps(by_key[key]) + "\n" for key in sorted(by_key)]
-        write_text(RESULTS, "".join(lines))
-        print(f"{RESULTS}: {len(lines)} cells", file=sys.stderr)
-    else:
-        print("\n".join(tables(read_results())))
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
+    print("\n".join(tables(read_results(parser.parse_args().results))))
     return 0
 
 

@@ -125,7 +125,7 @@ class Synthetic(Source):
 
     def __init__(self, seed: int) -> None:
         self._points: dict[str, Frames] = {}
-        pools = {"train": 512, "dev": 256, "test": 512}
+        pools = {"train": 4096, "dev": 512, "test": 512}
         names = {pool: [f"{pool}_{n:03d}" for n in range(size)] for pool, size in pools.items()}
         for number, pool in enumerate(pools):
             rng = np.random.default_rng([seed, number])
