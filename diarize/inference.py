@@ -452,8 +452,7 @@ def _judge(
             job.failed = True
             job.windows.clear()
             time = job.offset + diarizer.grid.time_at(start)
-            what = "the window" if diarizer.hears == AUDIO else "the features of the window"
-            yield _diverged(job, f"{what} at {time:.2f} s", diarizer.hears, signal)
+            yield _diverged(job, f"the window at {time:.2f} s", diarizer.hears, signal)
             continue
         job.windows.append(listen(start, posterior, embedding, _speech(config)))
         advance(job.num_samples / diarizer.grid.sample_rate / len(job.spans))

@@ -1,5 +1,5 @@
 """Sessions of features whose classes are known: each class is a direction, a row the sum of those
-that are present.
+that are present. No two sessions share a class.
 """
 
 import json
@@ -31,7 +31,7 @@ trainer: {max_steps: 6, validate_every: 3, log_every: 2}
 def session(num_rows: int, num_classes: int = 3, seed: int = 0) -> tuple[np.ndarray, list[Turn]]:
     """(row, dim) float32 and who is where: classes come in turn for 12 rows, 4 of them shared."""
     rng = np.random.default_rng(seed)
-    directions = np.eye(DIM, dtype=np.float32)[rng.permutation(DIM)[:num_classes]]
+    directions = 2 * np.linalg.qr(rng.normal(size=(DIM, DIM)))[0][:num_classes].astype(np.float32)
     rows = rng.normal(0.0, 0.05, (num_rows, DIM)).astype(np.float32)
     turns = []
     for number, first in enumerate(range(2, num_rows, 8)):

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from diarize import inference, recording
 from diarize.config import load_config
-from diarize.errors import AudioError, ConfigError
+from diarize.errors import AudioError, ConfigError, FeatureError, ManifestError
 from diarize.frames import FrameGrid
 from diarize.inference import (
     Diarization,
     Failure,
     InferenceConfig,
     choose_device,
+    diarize_features,
     diarize_file,
     diarize_session,
     diarize_sessions,
@@ -27,7 +28,7 @@ from diarize.inference import (
 from diarize.manifest import Session
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.postprocess import PostprocessConfig
-from diarize.recording import AUDIO
+from diarize.recording import AUDIO, Kind
 from diarize.turns import Turn
 
 HOP = 1280
@@ -447,3 +448,153 @@ def test_as_many_speakers_as_are_known(tiny: Diarizer, a_session) -> None:
     np.testing.assert_array_equal(known.posterior, least.posterior)
     with pytest.raises(ConfigError, match="num_speakers is 0, but at least 1 speaks"):
         InferenceConfig(num_speakers=0)
+
+
+# ---- features
+
+
+class RowDiarizer(ToneDiarizer):
+    """A faultless network of features: a class is a column, slots are in order of arrival."""
+
+    hears = Kind.of_features(TONES, 0.08)
+    grid = hears.grid
+
+    def embed(self, signal: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        self.batches.append(num_samples.tolist())
+        return (signal > 0.5).float(), num_samples // self.grid.hop
+
+
+def as_rows(activity: np.ndarray) -> np.ndarray:
+    """(frame, class) -> (frame, TONES), a column for each class, with noise."""
+    rows = np.random.default_rng(0).normal(0.0, 0.05, (len(activity), TONES))
+    rows[:, : activity.shape[1]] += activity
+    return rows.astype(np.float32)
+
+
+@pytest.fixture
+def array(tmp_path: Path) -> Session:
+    np.save(tmp_path / "long.npy", as_rows(LONG))
+    return Session("long", tmp_path / "long.npy", where="m:1", frame_shift=0.08)
+
+
+def only(session: Session, diarizer: Diarizer, **keys) -> Failure:
+    (failure,) = diarize_sessions(diarizer, [session], SHORT_WINDOWS, progress=False, **keys)
+    assert isinstance(failure, Failure) and failure.session_id == session.session_id
+    return failure
+
+
+def test_a_long_array_is_stitched_into_the_truth(array: Session):
+    in_memory = diarize_features(RowDiarizer(), as_rows(LONG), SHORT_WINDOWS)
+    for result in (in_memory, diarize_session(RowDiarizer(), array, SHORT_WINDOWS)):
+        assert np.array_equal(result.posterior > 0.5, LONG)
+        assert read(result.turns) == turns_of(LONG)
+        assert (result.frame_shift, result.duration) == (0.08, len(LONG) * 0.08)
+        assert result.num_windows > 3
+
+
+def test_an_array_in_one_window_is_what_the_network_says(array: Session):
+    whole, parts = (
+        diarize_session(RowDiarizer(), array, InferenceConfig(window=w)) for w in (90.0, 4.8)
+    )
+    assert whole.num_windows == 1 and np.array_equal(whole.posterior > 0.5, LONG)
+    np.testing.assert_allclose(parts.posterior[:, :4], whole.posterior, atol=1e-3)
+
+
+def test_rows_are_read_window_by_window(array: Session, monkeypatch: pytest.MonkeyPatch):
+    counts = []
+    real = recording.read_features
+    monkeypatch.setattr(
+        recording,
+        "read_features",
+        lambda path, first, count, shift: counts.append(count) or real(path, first, count, shift),
+    )
+    diarize_session(RowDiarizer(), array, SHORT_WINDOWS)
+    assert len(counts) > 3 and set(counts) == {60}
+
+
+def test_a_span_of_an_array_begins_and_ends_where_rows_do(array: Session):
+    session = replace(array, offset=1.3, duration=6.41)  # rows 16 to 96
+    result = diarize_session(RowDiarizer(), session, SHORT_WINDOWS)
+    part = LONG[16:96]
+    part = part[:, np.argsort(np.where(part.any(axis=0), part.argmax(axis=0), 99), kind="stable")]
+    assert (result.offset, result.duration) == (1.28, 6.4)
+    assert read(result.turns) == turns_of(part, 1.28)
+
+
+def test_arrays_in_a_batch_are_as_alone(array: Session):
+    parts = [replace(array, session_id=str(n), duration=n * 0.8) for n in (2, 5, 3, 9)]
+    together = {
+        result.session_id: result
+        for result in diarize_sessions(RowDiarizer(), parts, SHORT_WINDOWS, progress=False)
+    }
+    for session in parts:
+        alone = diarize_session(RowDiarizer(), session, replace(SHORT_WINDOWS, batch_size=1))
+        assert np.array_equal(together[session.session_id].posterior, alone.posterior)
+        assert together[session.session_id].turns == alone.turns
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"frame_shift": 0.1},
+            "m:1: session 'long' is features of 8 numbers every 0.1 s, but the model hears "
+            "features of 8 numbers every 0.08 s. Give",
+        ),
+        (
+            {"duration": 30.0},
+            "m:1: session 'long' lasts from 0.00 s to 30.00 s, but its 152 rows of features last "
+            "12.16 s. Correct",
+        ),
+        ({"offset": 12.2}, "session 'long' lasts from 12.20 s to 12.16 s, but its 152 rows of fea"),
+        ({"duration": 0.03}, "session 'long' lasts from 0.00 s to 0.03 s, but holds no row of fea"),
+        ({"audio": Path("gone.npy")}, "gone.npy: cannot be read (No such file or directory)."),
+    ],
+)
+def test_arrays_that_cannot_be_diarized(array: Session, change: dict, told: str):
+    assert told in only(replace(array, **change), RowDiarizer()).reason
+
+
+def test_audio_and_features_are_not_taken_for_each_other(array: Session, tmp_path: Path):
+    audio = write(tmp_path / "a.wav", played(LONG))
+    told = "m:1: session 'a' is audio, but the model hears features of 8 numbers every 0.08 s. Give"
+    assert told in only(Session("a", audio, where="m:1"), RowDiarizer()).reason
+    told = "session 'long' is features of 8 numbers every 0.08 s, but the model hears audio. Give"
+    assert told in only(array, ToneDiarizer()).reason
+    with pytest.raises(
+        ManifestError, match=r"waveform is audio, but the model hears features of 8"
+    ):
+        diarize_waveform(RowDiarizer(), played(LONG))
+    with pytest.raises(
+        ManifestError, match=r"features is features of 3 numbers .* of 8 numbers ev"
+    ):
+        diarize_features(RowDiarizer(), np.zeros((5, 3)))
+    assert "channel 1 is asked for, but features" in only(array, RowDiarizer(), channel=1).reason
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 5, TONES), (0, TONES), (5, 0)])
+def test_an_array_of_another_shape_is_refused(shape: tuple[int, ...]):
+    with pytest.raises(FeatureError, match=rf"have shape \({shape[0]},.*, but \(row, dim\) is"):
+        diarize_features(RowDiarizer(), np.zeros(shape))
+
+
+def test_rows_that_are_no_numbers_are_refused(array: Session):
+    rows = as_rows(LONG)
+    rows[100, 2] = np.nan
+    with pytest.raises(
+        FeatureError, match=r"features: row 100 \(8\.00 s\) holds NaN or infinity, b"
+    ):
+        diarize_features(RowDiarizer(), rows)
+    np.save(array.audio, rows)
+    assert "long.npy: row 100 (8.00 s) holds nan, but" in only(array, RowDiarizer()).reason
+
+
+def test_features_that_make_answers_no_numbers_are_told(array: Session):
+    class Diverging(RowDiarizer):
+        def classify(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+            return super().classify(embedding, num_frames) * float("nan")
+
+    np.save(array.audio, as_rows(LONG) + 5e20)
+    reason = only(array, Diverging()).reason
+    assert "long: the window at 0.00 s makes the network answer NaN or infinity, the" in reason
+    assert "the largest number being 5e+20" in reason and "audio" not in reason

@@ -54,3 +54,11 @@ def test_nothing_spoken_is_drawn_too(tmp_path: Path):
     pytest.importorskip("matplotlib")
     draw(tmp_path / "a.png", Segment(600, 900), np.zeros((0, 2), np.float32), [])
     assert (tmp_path / "a.png").exists()
+
+
+def test_of_features_the_strength_of_each_row_is_drawn():
+    rows = np.array([[3.0, 4.0], [0.0, 0.0], [-6.0, 8.0]], dtype=np.float32)
+    strength = np.sqrt([12.5, 0.0, 50.0])
+    np.testing.assert_allclose(extremes(rows, 9), np.stack([-strength, strength], axis=1), 1e-6)
+    np.testing.assert_allclose(extremes(rows, 1), [[-strength[2], strength[2]]], 1e-6)
+    assert extremes(rows[:0], 9).shape == (0, 2)
