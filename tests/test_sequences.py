@@ -136,7 +136,7 @@ def test_check_knows_features(capsys: pytest.CaptureFixture) -> None:
             "Raise diarizer.num_slots, or lower data.window (in validation, data.valid",
         ),
         (
-            ["data.sessions=features.jsonl", "data.window=0.7", "diarizer.num_slots=2"]
+            ["data.sessions=features.jsonl", "data.window=0.4", "diarizer.num_slots=2"]
             + ["data.validation=features.jsonl"],
             "session 'f0' has 3 classes between 0.00 s and 8.00 s, but the model has 2 slots. Ra",
         ),

@@ -8,8 +8,8 @@ def add_check(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Declare the verb."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         "check",
-        help="list every fault of manifests, their audio headers, RTTM and UEM",
-        description="List every fault of manifests, of the audio headers, RTTM and UEM files "
+        help="list every fault of manifests, their audio headers, features, RTTM and UEM",
+        description="List every fault of manifests, of the audio headers, features, RTTM and UEM files "
         "they name, one per line as 'path:line: what', then notes on what is worth knowing. "
         "Exit 1 if there is any fault.",
     )

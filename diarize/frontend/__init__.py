@@ -1,1 +1,1 @@
-"""Front ends: waveform to embedding, one kind per file."""
+"""Front ends: waveform, or features, to embedding; one kind per file."""
