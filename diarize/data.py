@@ -289,9 +289,10 @@ class SessionDataset(Dataset[Example]):
             return self._windows[index].example()
         rng = np.random.default_rng([self._seed, index])
         drawn = self._windows[int(rng.choice(len(self._windows), p=self._share))]
-        if self._window is not None and drawn.duration > self._window:
-            start = drawn.start + float(rng.uniform(0.0, drawn.duration - self._window))
-            drawn = drawn.cut(start, self._window)
+        window = self._window and drawn.recording.nearest(self._window)
+        if window is not None and drawn.duration > window:
+            start = drawn.start + float(rng.uniform(0.0, drawn.duration - window))
+            drawn = drawn.cut(drawn.recording.nearest(start), window)
         return drawn.example()
 
 

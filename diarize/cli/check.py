@@ -9,9 +9,9 @@ def add_check(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "check",
         help="list every fault of manifests, their audio headers, features, RTTM and UEM",
-        description="List every fault of manifests, of the audio headers, features, RTTM and UEM files "
-        "they name, one per line as 'path:line: what', then notes on what is worth knowing. "
-        "Exit 1 if there is any fault.",
+        description="List every fault of manifests, of the audio headers, features, RTTM and UEM "
+        "files they name, one per line as 'path:line: what', then notes on what is worth "
+        "knowing. Exit 1 if there is any fault.",
     )
     parser.add_argument("manifests", metavar="MANIFEST", nargs="+", help="JSON Lines")
     parser.set_defaults(run=run_check)
