@@ -195,7 +195,8 @@ def test_who_knows_the_classes_errs_little(data: Path, capsys: pytest.CaptureFix
     assert run("baselines", data / "test_unseen.jsonl") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     der = {row[1].rstrip(":"): float(row[row.index("DER") + 1]) for row in rows}
-    assert 0 < der["oracle"] < 10 and der["one"] > 45 and der["energy"] > 30
+    assert 0 < der["oracle"] < {"synthetic": 4, "digits": 15}[data.name]
+    assert der["one"] > 45 and der["energy"] > 30
 
 
 def test_what_is_there_is_left_and_never_written_over(

@@ -22,8 +22,8 @@ sums are clipped to -1 to 1. Training has 80 of the 96 classes of digits 0 to 5,
 6 beside 9. Images are split too: seven tenths of those of 0 to 5 for training, the rest halved
 between ``dev`` and ``test_seen``. What it shows: handwriting varies, noise does not imitate it, and
 the classes of the tests were never seen. What it does not: the classes are few, the images small,
-and a turned digit is not new handwriting. A 0 or a 1 upside down is as good as itself, so ``dev``
-is not wholly unseen.
+the same 13 people wrote all of them, and a turned digit is not new handwriting. A 0 or a 1 upside
+down is as good as itself, so ``dev`` is not wholly unseen.
 
 ``test_seen``: training classes in new sessions, for ``digits`` from new images.
 
