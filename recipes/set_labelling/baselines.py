@@ -7,7 +7,6 @@ those whose sum lies nearest. *one class* says that the same class is there thro
 that it is there in all but the weakest 15 % of the frames. Prints the DER of each, collar 0.
 """
 
-import json
 import sys
 from itertools import product
 from pathlib import Path
@@ -16,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diarize.activity import to_turns
-from diarize.formats.rttm import read_rttm
+from diarize.features import read_features
 from diarize.frames import FrameGrid
+from diarize.manifest import read_manifest, reference_turns
 from diarize.score import score_sessions
 from diarize.turns import Segment, Turn
 
@@ -53,16 +53,14 @@ def main() -> int:
     manifest = Path(sys.argv[1])
     known = np.load(manifest.with_name("classes.npz"))
     prototypes = dict(zip(known["names"].tolist(), known["prototypes"], strict=True))
-    lines = [json.loads(text) for text in manifest.read_text(encoding="utf-8").splitlines()]
-    array = np.load(manifest.parent / lines[0]["feature_filepath"], mmap_mode="r")
-    references = read_rttm(manifest.parent / lines[0]["rttm_filepath"])
+    references: dict[str, list[Turn]] = {}
     regions: dict[str, list[Segment] | None] = {}
     systems: dict[str, dict[str, list[Turn]]] = {"oracle": {}, "one class": {}, "energy": {}}
-    for line in lines:
-        name, start = line["session_id"], line["offset"]
-        end = round(start + line["duration"], 3)
-        regions[name] = [Segment(start, end)]
-        frames = array[GRID.frame_at(start) : GRID.frame_at(end)].astype(np.float32)
+    for session in read_manifest(manifest):
+        name, start, end = session.session_id, session.offset, round(session.end, 3)
+        references[name], regions[name] = reference_turns(session), [Segment(start, end)]
+        first = GRID.frame_at(start)
+        frames = read_features(session.audio, first, GRID.frame_at(end) - first, 0.1)
         shown = sorted({turn.speaker for turn in references[name]})
         activity = oracle(frames, np.stack([prototypes[s] for s in shown]))
         systems["oracle"][name] = to_turns(activity, GRID, shown, start)

@@ -51,6 +51,7 @@ from diarize.activity import to_turns
 from diarize.files import in_words
 from diarize.formats.rttm import write_rttm
 from diarize.frames import FrameGrid
+from diarize.manifest import Session, write_manifest
 from diarize.turns import Turn
 
 GRID = FrameGrid(sample_rate=10, hop=1)
@@ -268,7 +269,7 @@ def session(
 def write_split(folder: Path, source: Source, split: str, count: int, seed: int) -> str:
     """Write features, RTTM and manifest; a line that says what was made."""
     arrays: list[NDArray[np.float16]] = []
-    lines: list[str] = []
+    sessions: list[Session] = []
     turns: dict[str, list[Turn]] = {}
     rows = null = overlap = 0
     number = list(source.splits).index(split)
@@ -278,22 +279,23 @@ def write_split(folder: Path, source: Source, split: str, count: int, seed: int)
         name, start = f"{split}_{index:05d}", GRID.time_at(rows)
         arrays.append(frames.astype(np.float16))
         turns[name] = to_turns(activity, GRID, names, start)
-        line = {
-            "feature_filepath": f"features/{split}.npy",
-            "frame_shift": GRID.frame_shift,
-            "offset": start,
-            "duration": GRID.time_at(len(frames)),
-            "num_speakers": len(names),
-            "rttm_filepath": f"rttm/{split}.rttm",
-            "session_id": name,
-        }
-        lines.append(json.dumps(line) + "\n")
+        sessions.append(
+            Session(
+                name,
+                folder / "features" / f"{split}.npy",
+                start,
+                GRID.time_at(len(frames)),
+                folder / "rttm" / f"{split}.rttm",
+                num_speakers=len(names),
+                frame_shift=GRID.frame_shift,
+            )
+        )
         rows += len(frames)
         null += int((activity.sum(axis=1) == 0).sum())
         overlap += int((activity.sum(axis=1) > 1).sum())
     np.save(folder / "features" / f"{split}.npy", np.concatenate(arrays))
     write_rttm(folder / "rttm" / f"{split}.rttm", turns)
-    (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_manifest(folder / f"{split}.jsonl", sessions)
     shares = f"{null / rows:.1%} null, {overlap / (rows - null):.1%} of the rest overlap"
     return f"{split}: {count} sessions, {GRID.time_at(rows) / 3600:.1f} h, {shares}"
 
