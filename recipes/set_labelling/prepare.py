@@ -8,8 +8,8 @@ pauses of up to 0.6 s and overlaps of up to 1.2 s; each appears. Of all frames 1
 noise alone; of the others 10 to 20 % hold two classes or more. A frame is the sum of what its
 classes show, and noise.
 
-``synthetic``: a class is a point on a sphere in 32 dimensions, one of 512 for training, 256 for
-``dev`` and 512 for ``test_unseen``, each pool drawn for itself; one to four in a session, alike
+``synthetic``: a class is a point on a sphere in 32 dimensions, one of 4,096 for training, 512
+for ``dev`` and 512 for ``test_unseen``, each pool drawn for itself; one to four in a session, alike
 often. In each turn the point is moved a little. The radius is 5 times the noise of a coordinate,
 the noise of a frame 5.7 of them long: whoever knows the points of a session errs in a few percent,
 and others have to find them first, from many frames.
