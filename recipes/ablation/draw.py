@@ -95,7 +95,8 @@ def against_size(results: list[Found], of: Any, label: str, path: Path) -> None:
         row[0].set_ylabel(label)
     for panel in panels[-1]:
         panel.set_xlabel("training sessions")
-    panels[0][-1].legend(fontsize=8)
+    if panels[0][-1].lines:
+        panels[0][-1].legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
@@ -130,7 +131,8 @@ def by_layer(results: list[Found], path: Path) -> None:
         row[0].set_ylabel("frame error rate, %")
     for panel in panels[-1]:
         panel.set_xlabel("layer")
-    panels[0][-1].legend(fontsize=8)
+    if panels[0][-1].lines:
+        panels[0][-1].legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
