@@ -162,7 +162,9 @@ def test_what_is_measured(
     model.say = lambda truth: 20 * missing - 10
     found = ablate.measure(model, manifest)
     assert found["der"] == pytest.approx(100 * 1.0 / 3.5, abs=0.01)
-    assert found["miss"] == pytest.approx(found["der"]) and found["layers"][1] == pytest.approx(28.571)
+    assert found["miss"] == pytest.approx(found["der"]) and found["layers"][1] == pytest.approx(
+        28.571
+    )
 
 
 def test_conversations_become_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "learned+nowhere": ("learned.yaml", "diarizer.encoder.positions=none"),
     "learned+post_norm": ("learned.yaml", "diarizer.encoder.pre_norm=false"),
     "learned+causal": ("learned.yaml", "diarizer.encoder.causal=true"),
-    "learned+open": ("learned.yaml", "diarizer.encoder.gate=1.0"),
+    "learned+closed": ("learned.yaml", "diarizer.encoder.gate=0.0"),
     "learned+shared": ("learned.yaml", "diarizer.encoder.heads=shared"),
     "learned+first": ("learned.yaml", "diarizer.encoder.estimate_layers=[1]"),
     "learned+last": ("learned.yaml", "diarizer.encoder.estimate_layers=[3]"),
@@ -196,7 +196,7 @@ def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> Found:
     found["gates"] = [] if gates is None else [round(gate, 4) for gate in gates.tolist()]
     for split in SPLITS:
         manifest = sessions if split == "train" else data / cell.task / f"{split}.jsonl"
-        found[split] = measure(diarizer, manifest)
+        found[split] = measure(diarizer, manifest, scored=split.startswith("test"))
     found |= {"commit": commit(), "machine": machine(), "torch": torch.__version__}
     if not cell.is_kept:
         shutil.rmtree(run)
@@ -218,15 +218,15 @@ def first_lines(manifest: Path, count: int) -> Path:
     return part
 
 
-def measure(diarizer: Any, manifest: Path) -> Found:
+def measure(diarizer: Any, manifest: Path, scored: bool = True) -> Found:
     """What a model makes of the first sessions of a manifest, each whole.
 
     Returns:
-        ``sort_loss`` and ``permutation_invariant_loss``; ``der``, ``miss``, ``false_alarm`` and
-        ``confusion`` in percent, collar 0, overlap scored; ``arrival``, the share of speakers who
-        have the slot of their place in the order of arrival; ``count``, the share of sessions with
-        the right number of speakers; ``layers``, the frame error rate of each estimating layer and
-        of the output, percent.
+        ``sort_loss`` and ``permutation_invariant_loss``; ``arrival``, the share of speakers who have
+        the slot of their place in the order of arrival; ``layers``, the frame error rate of each
+        estimating layer and of the output, percent. If ``scored``, also ``der``, ``miss``,
+        ``false_alarm`` and ``confusion`` in percent, collar 0, overlap scored, and ``count``, the
+        share of sessions with the right number of speakers.
     """
     import torch
 
@@ -256,15 +256,17 @@ def measure(diarizer: Any, manifest: Path) -> Found:
         errors = [frame_errors(each, truth, num_frames) for each in [*layers, logits]]
         wrong = [a + b for a, b in zip(wrong or [0.0] * len(errors), errors, strict=True)]
         shift = diarizer.grid.frame_shift
-        for row, posterior in enumerate(logits.sigmoid().numpy()):
+        for row, posterior in enumerate(logits.sigmoid().numpy() if scored else ()):
             turns = to_turns(posterior[: num_frames[row]], shift, PostprocessConfig())
             total += score(batch.turns[row], turns, uem=batch.regions[row])
             right += len({t.speaker for t in turns}) == len({t.speaker for t in batch.turns[row]})
-    parts = ("miss", "false_alarm", "confusion")
-    found = {part: 100 * getattr(total, part) / total.scored for part in parts}
-    found |= {name: value / counted for name, value in sums.items()}
-    found |= {"der": sum(found[part] for part in parts), "sessions": counted}
-    found |= {"arrival": placed / speakers, "count": right / counted}
+    found = {name: value / counted for name, value in sums.items()}
+    found |= {"arrival": placed / speakers, "sessions": counted}
+    if scored:
+        parts = {
+            p: 100 * getattr(total, p) / total.scored for p in ("miss", "false_alarm", "confusion")
+        }
+        found |= parts | {"der": sum(parts.values()), "count": right / counted}
     rounded: Found = {name: round(value, 5) for name, value in found.items()}
     return rounded | {"layers": [round(100 * errors / active, 3) for errors in wrong]}
 

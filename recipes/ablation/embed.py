@@ -1,9 +1,9 @@
-"""Simulated conversations as sequences of speaker embeddings: what the ablation's encoders hear.
+"""Simulated conversations as sequences of embeddings: what the ablation's encoders hear.
 
-    python recipes/ablation/embed.py VOICES CORPUS ROOMS OUTPUT --speakers 2
+    python recipes/ablation/embed.py MODEL CORPUS ROOMS OUTPUT --speakers 2
 
-VOICES is a front end that was trained to tell the training voices apart and nothing else (step
-``voices`` of recipes/mini), CORPUS as recipes/mini/prepare.py describes it, ROOMS what that wrote.
+The front end of MODEL makes them, and does not learn any more. CORPUS is as recipes/mini/prepare.py
+describes it, ROOMS what that wrote.
 Sessions last 30 s, half of them independent speakers, half conversations; one to ``--speakers``
 talk, most often that many. Half have noise at 5 to 25 dB, half are in a room. Embeddings of two
 frames of 80 ms are averaged.
@@ -41,14 +41,15 @@ WEIGHTS = {2: [1.0, 4.0], 4: [1.0, 2.0, 3.0, 6.0]}
 def main() -> int:
     """Write the splits that are not there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("voices", "corpus", "rooms", "output"):
+    parser.add_argument("model")
+    for name in ("corpus", "rooms", "output"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--speakers", type=int, choices=sorted(WEIGHTS), default=2)
     parser.add_argument("--train", type=int, default=4096, metavar="N", help="training sessions")
     parser.add_argument("--others", type=int, default=256, metavar="N", help="of each other split")
     args = parser.parse_args()
     try:
-        diarizer = load_checkpoint(args.voices).eval()
+        diarizer = load_checkpoint(args.model).eval()
         settings = {"num_speakers": WEIGHTS[args.speakers], "noise": 0.5, "reverberation": 0.5}
         config = load_config(SimulationConfig, values=settings)
         for split, seed in SEEDS.items():

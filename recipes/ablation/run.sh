@@ -1,28 +1,27 @@
 #!/usr/bin/env bash
 # SortFormer as first described against a plain Transformer, on two CPU cores:
-#   recipes/ablation/run.sh [--corpus DIR] [--voices CHECKPOINT] [--tasks LIST] [--jobs N]
+#   recipes/ablation/run.sh [--corpus DIR] [--model NAME] [--tasks LIST] [--jobs N]
 #     [--stage N] [--stop_stage N] [--output DIR] [--toy]
 # Stages: 0 data  1 cells  2 tables and pictures. What is there is not made again: a run that was cut
 # off goes on with the cell that it stopped in.
-# --corpus: of speech, as recipes/mini/prepare.py describes it. --voices: a front end that tells
-#   voices apart; default: it is trained here, as the first step of recipes/mini, in ten minutes.
+# --corpus: of speech, as recipes/mini/prepare.py describes it. --model: whose front end makes
+#   embeddings of it; default: the packaged one.
 # --tasks: of set,speech2,speech4; --jobs: cells at once, each on one thread; default: one a core.
 # --toy: two sizes of a few sessions and some steps, to see the way.
 # --output keeps data/, results.jsonl (what cells measured), runs/ (some checkpoints), tables.md and
 #   pictures.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-corpus=$here/../shared/speech voices="" tasks=set,speech2,speech4 output=$here/exp/ablation
-stage=0 stop_stage=2 jobs=() counts=() sessions=() toy=() brief=()
+corpus=$here/../shared/speech model=default tasks=set,speech2,speech4 output=$here/exp/ablation
+stage=0 stop_stage=2 jobs=() counts=() sessions=() toy=()
 while [ $# -gt 0 ]; do
   case $1 in
     --toy)
       counts=(--train 8 --others 4) sessions=(--sessions 8 --dev 4 --test 4) toy=(--toy)
-      brief=(trainer.max_steps=2 trainer.log_every=2 data.batch_size=2)
       shift
       continue
       ;;
-    --corpus) corpus=$2 ;; --voices) voices=$2 ;; --tasks) tasks=$2 ;; --jobs) jobs=(--jobs "$2") ;;
+    --corpus) corpus=$2 ;; --model) model=$2 ;; --tasks) tasks=$2 ;; --jobs) jobs=(--jobs "$2") ;;
     --stage) stage=$2 ;; --stop_stage) stop_stage=$2 ;; --output) output=$2 ;;
     *) echo "run.sh: unknown option $1; see the head of this file" >&2; exit 2 ;;
   esac
@@ -43,16 +42,10 @@ if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
   esac
   case ,$tasks, in *,speech*)
     python recipes/mini/prepare.py "$corpus" "$data/rooms"
-    if [ -z "$voices" ]; then
-      voices=$output/voices
-      diarize train "conf/${toy:+tiny}${toy:-small}.yaml" conf/voices.yaml \
-        "data.utterances=$corpus/train.jsonl" "data.noise=$corpus/noise_train.jsonl" \
-        "data.rir=$data/rooms/rir_train.jsonl" "${brief[@]}" --output "$voices" --resume > /dev/null
-    fi
   esac
   for speakers in 2 4; do
     case ,$tasks, in *,speech$speakers,*)
-      python recipes/ablation/embed.py "$voices" "$corpus" "$data/rooms" "$data/speech$speakers" \
+      python recipes/ablation/embed.py "$model" "$corpus" "$data/rooms" "$data/speech$speakers" \
         --speakers "$speakers" "${counts[@]}"
     esac
   done
