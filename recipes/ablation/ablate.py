@@ -222,9 +222,9 @@ def measure(diarizer: Any, manifest: Path, scored: bool = True) -> Found:
     """What a model makes of the first sessions of a manifest, each whole.
 
     Returns:
-        ``sort_loss`` and ``permutation_invariant_loss``; ``arrival``, the share of speakers who have
-        the slot of their place in the order of arrival; ``layers``, the frame error rate of each
-        estimating layer and of the output, percent. If ``scored``, also ``der``, ``miss``,
+        ``sort_loss`` and ``permutation_invariant_loss``; ``arrival``, the share of speakers who
+        have the slot of their place in the order of arrival; ``layers``, the frame error rate of
+        each estimating layer and of the output, percent. If ``scored``, also ``der``, ``miss``,
         ``false_alarm`` and ``confusion`` in percent, collar 0, overlap scored, and ``count``, the
         share of sessions with the right number of speakers.
     """
