@@ -50,21 +50,43 @@ class SpeakerCache:
     def __len__(self) -> int:
         return len(self.cache) + len(self.fifo)
 
+    def first_judged(self, num_frames: int) -> int:
+        """The first of the remembered frames whose posteriors `remember` will look at.
+
+        Args:
+            num_frames: new frames, without context.
+
+        Returns:
+            A number of frames: ``len(self)`` where it looks at none.
+        """
+        leaving = self._leaving(len(self.fifo) + num_frames)
+        if not leaving:
+            return len(self)
+        fills = len(self.cache) + leaving > self.config.cache
+        return 0 if fills and self.cache_posterior is None else len(self.cache)
+
+    def _leaving(self, num_frames: int) -> int:
+        """How many leave a queue of so many."""
+        if num_frames <= self.config.fifo:
+            return 0
+        return min(max(self.config.update, num_frames - self.config.fifo), num_frames)
+
     def remember(self, known: Tensor, chunk: Tensor, posterior: Tensor) -> None:
         """Take in what a step has answered.
 
         Args:
-            known: (len(self), S), posteriors of the remembered frames as this step sees them.
+            known: (n, S), posteriors of the last n remembered frames as this step sees them, at
+                least from `first_judged` on.
             chunk: (n, D), embeddings of the new frames, without context.
             posterior: (n, S), theirs.
         """
         config, length = self.config, len(self.cache)
         fifo = torch.cat([self.fifo, chunk])
-        fifo_posterior = torch.cat([known[length:], posterior])
-        if len(fifo) <= config.fifo:
+        leaving = self._leaving(len(fifo))
+        if not leaving:
             self.fifo = fifo
             return
-        leaving = min(max(config.update, len(fifo) - config.fifo), len(fifo))
+        fifo_posterior = torch.cat([known[len(known) - len(self.fifo) :], posterior])
         self.fifo = fifo[leaving:]
         left, left_posterior = fifo[:leaving], fifo_posterior[:leaving]
         self._hear_silence(left, left_posterior)

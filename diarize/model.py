@@ -83,8 +83,9 @@ class Diarizer(nn.Module):
                 maps (waveform, num_samples) to (embedding, num_frames); and ``hears``, if that is
                 not audio.
             encoder: used instead of ``config.encoder``; has ``width`` and maps
-                (embedding, num_frames) to an embedding; one that estimates speakers on the way
-                has ``estimate`` as well, which also returns the logits of its layers.
+                (embedding, num_frames) to an embedding, in a stream with the slice of frames that
+                are asked for as a third; one that estimates speakers on the way has ``estimate``
+                as well, which also returns the logits of its layers.
         """
         super().__init__()
         if config.num_slots < 1:
@@ -157,12 +158,32 @@ class Diarizer(nn.Module):
         embedding: tuple[Tensor, Tensor] = self.front_end(waveform, num_samples)
         return embedding
 
-    def classify(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
-        """Logits (B, T * upsampling, S) of front-end embeddings (B, T, D)."""
-        return self.classify_layers(embedding, num_frames)[0]
+    def classify(
+        self, embedding: Tensor, num_frames: Tensor, wanted: range | None = None
+    ) -> Tensor:
+        """Logits of front-end embeddings.
+
+        Args:
+            embedding: (B, T, D).
+            num_frames: (B,), frames before padding.
+            wanted: frames whose logits are asked for; default: all.
+
+        Returns:
+            (B, T * upsampling, S), or ``len(wanted)`` in place of T.
+        """
+        if wanted is None:
+            return self.classify_layers(embedding, num_frames)[0]
+        first, last, finer = wanted.start, wanted.stop, self.config.upsampling
+        if self.config.sort_output:  # the order needs all frames
+            return self.classify_layers(embedding, num_frames)[0][:, first * finer : last * finer]
+        heard = max(first - 1, 0)  # upsampling hears a neighbour on either side
+        projected = self.projection(embedding)
+        encoded = self.encoder(projected, num_frames, slice(heard, last + 1))
+        logits: Tensor = self.head(encoded, num_frames - heard)
+        return logits[:, (first - heard) * finer : (last - heard) * finer]
 
     def classify_layers(self, embedding: Tensor, num_frames: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The same, and those of the encoder's layers, where they estimate speakers as well.
+        """Logits of all frames, and those of layers of the encoder that estimate speakers as well.
 
         Args:
             embedding: (B, T, D), of the front end.

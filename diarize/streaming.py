@@ -244,7 +244,9 @@ class StreamingDiarizer:
         right = min(config.right * rows, known - end)
         heard = self._features[start - left - self._first : end + right - self._first]
         memory = torch.cat([self._memory.cache, self._memory.fifo])
-        return _Step(heard, left // rows, -(-right // rows), end, memory)
+        before, own = left // rows, -(-(end - start) // rows)
+        wanted = range(self._memory.first_judged(own), len(memory) + before + own)
+        return _Step(heard, before, -(-right // rows), end, memory, wanted)
 
     def _take(self, step: "_Step", embedding: Tensor, posterior: Tensor) -> None:
         """Keep what one step says of its chunk.
@@ -252,22 +254,21 @@ class StreamingDiarizer:
         Args:
             step: the step.
             embedding: (T, D), of the chunk and its context.
-            posterior: (len(step.memory) + T) * upsampling, S), of memory, chunk and context.
+            posterior: (len(step.wanted) * upsampling, S), of the frames that were asked for.
         """
-        finer, known = self._diarizer.config.upsampling, len(step.memory)
+        finer = self._diarizer.config.upsampling
         by_frame = posterior.unflatten(0, (-1, finer)).mean(dim=1)
         own = slice(step.before, len(embedding) - step.after)
-        first = (known + own.start) * finer
+        known = len(step.memory) - step.wanted.start
+        first = known + step.before
         count = -(-(step.end - self._answered) * finer // self._per_frame)
-        answer = posterior[first : first + count].numpy()
+        answer = posterior[first * finer : first * finer + count].numpy()
         answer[:, self._max_speakers or answer.shape[1] :] = 0.0  # slots are in order of arrival
         self._answered = step.end
         spare = max(step.end - self._config.left * self._per_frame - self._first, 0)
         self._features, self._first = self._features[spare:].clone(), self._first + spare
         self._ready.append(answer)
-        self._memory.remember(
-            by_frame[:known], embedding[own], by_frame[known + own.start : known + own.stop]
-        )
+        self._memory.remember(by_frame[:known], embedding[own], by_frame[first:])
         if self._live is not None:  # what is no number is nobody's speech
             self._untold += self._live.push(np.nan_to_num(answer, nan=0.0))
 
@@ -318,6 +319,7 @@ class _Step:
         after: frames after it.
         end: the row of the recording at which it ends.
         memory: (n, D), what is remembered.
+        wanted: of memory, chunk and context, the frames whose posteriors are used.
     """
 
     features: Tensor
@@ -325,6 +327,7 @@ class _Step:
     after: int
     end: int
     memory: Tensor
+    wanted: range
 
 
 def _check_streams(streams: Sequence[StreamingDiarizer]) -> None:
@@ -353,7 +356,7 @@ def _answer(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
 
 
 def _hear(diarizer: Diarizer, steps: Sequence[_Step]) -> list[tuple[Tensor, Tensor]]:
-    """Embeddings (T, D) of each chunk, and posteriors of what is remembered and of the chunk."""
+    """Embeddings (T, D) of each chunk, and posteriors (len(wanted) * upsampling, S)."""
     device = next(diarizer.parameters()).device
     training = diarizer.training
     diarizer.eval()
@@ -370,11 +373,16 @@ def _hear(diarizer: Diarizer, steps: Sequence[_Step]) -> list[tuple[Tensor, Tens
             ]
             lengths = torch.tensor([len(row) for row in heard], device=device)
             encoded = diarizer.front_end.encode(pad_sequence(heard, batch_first=True), lengths)
-            posterior = diarizer.classify(encoded, lengths).float().sigmoid().cpu()
+            first = min(step.wanted.start for step in steps)
+            asked = range(first, max(step.wanted.stop for step in steps))
+            posterior = diarizer.classify(encoded, lengths, asked).float().sigmoid().cpu()
     finally:
         diarizer.train(training)
-    counts = (lengths * diarizer.config.upsampling).tolist()
-    return [(e.cpu(), p[:n]) for e, p, n in zip(embeddings, posterior, counts, strict=True)]
+    finer = diarizer.config.upsampling
+    return [
+        (e.cpu(), p[(step.wanted.start - first) * finer : (step.wanted.stop - first) * finer])
+        for step, e, p in zip(steps, embeddings, posterior, strict=True)
+    ]
 
 
 def _slot(turn: Turn) -> int:

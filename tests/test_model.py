@@ -159,6 +159,22 @@ def test_finer_frames_of_a_batch_are_as_alone() -> None:
     torch.testing.assert_close(posterior[1, :43], alone[0, :43], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("upsampling", [1, 8])
+@pytest.mark.parametrize("sort_output", [False, True])
+@pytest.mark.parametrize("wanted", [range(0, 3), range(2, 5), range(5, 9), range(0, 9)])
+@torch.no_grad()
+def test_logits_of_some_frames_are_those_of_all(
+    upsampling: int, sort_output: bool, wanted: range
+) -> None:
+    diarizer = upsampled(upsampling=upsampling, sort_output=sort_output)
+    if upsampling > 1:
+        torch.nn.init.normal_(diarizer.head.upsampling.convolution.weight)
+    embedding, num_frames = torch.randn(2, 9, 8), torch.tensor([9, 4])
+    every = diarizer.classify(embedding, num_frames)
+    some = diarizer.classify(embedding, num_frames, wanted)
+    torch.testing.assert_close(some, every[:, wanted.start * upsampling : wanted.stop * upsampling])
+
+
 def test_frames_are_cut_into_whole_steps() -> None:
     with pytest.raises(ConfigError, match="upsampling: is 3, but a frame .* is 8 steps of 160"):
         upsampled(upsampling=3)

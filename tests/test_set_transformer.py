@@ -20,6 +20,7 @@ def test_padding_changes_nothing(pre_norm: bool, positions: str) -> None:
     embedding, num_frames = torch.randn(4, 9, 16), torch.tensor([9, 5, 1, 0])
     many = encoder(embedding, num_frames)
     assert many.shape == (4, 9, 16) and many.isfinite().all()
+    torch.testing.assert_close(encoder(embedding, num_frames, slice(3, 7)), many[:, 3:7])
     for row, frames in enumerate(num_frames):
         one = encoder(embedding[row : row + 1, :frames], num_frames[row : row + 1])
         torch.testing.assert_close(many[row, :frames], one[0])

@@ -153,6 +153,14 @@ def test_padding_changes_nothing(pre_norm: bool, causal: bool) -> None:
         torch.testing.assert_close(layers[1][row, :frames], few[1][0])
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_frames_that_are_asked_for_are_those_of_all(causal: bool) -> None:
+    encoder = tiny(causal=causal)
+    embedding, num_frames = torch.randn(2, 9, 16), torch.tensor([9, 5])
+    every = encoder(embedding, num_frames)
+    torch.testing.assert_close(encoder(embedding, num_frames, slice(3, 7)), every[:, 3:7])
+
+
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_a_causal_answer_needs_no_later_frame(pre_norm: bool) -> None:
     encoder = tiny(pre_norm=pre_norm, causal=True, num_layers=4)

@@ -29,6 +29,19 @@ def test_padding_changes_nothing(pre_norm: bool, positions: str) -> None:
         torch.testing.assert_close(many[row, :frames], one[0])
 
 
+@pytest.mark.parametrize("num_layers", [0, 1, 2])
+@pytest.mark.parametrize("pre_norm", [False, True])
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_frames_that_are_asked_for_are_those_of_all(
+    num_layers: int, pre_norm: bool, positions: str
+) -> None:
+    encoder = tiny(num_layers=num_layers, pre_norm=pre_norm, positions=positions)
+    embedding, num_frames = torch.randn(2, 9, 16), torch.tensor([9, 5])
+    every = encoder(embedding, num_frames)
+    torch.testing.assert_close(encoder(embedding, num_frames, slice(3, 7)), every[:, 3:7])
+    torch.testing.assert_close(encoder(embedding, num_frames, slice(6, 20)), every[:, 6:])
+
+
 @pytest.mark.parametrize("pre_norm", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_layer_is_the_one_of_torch(pre_norm: bool, activation: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from diarize.config import check_least
 from diarize.encoder.transformer import (
+    EVERY_FRAME,
     TransformerConfig,
     TransformerLayer,
     attention_mask,
@@ -64,15 +65,15 @@ class SetTransformer(nn.Module):
         """Width of input and output."""
         return self.config.width
 
-    def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
-        """Embeddings (B, T, W) that know the session, see `Transformer.forward`."""
+    def forward(self, embedding: Tensor, num_frames: Tensor, wanted: slice = EVERY_FRAME) -> Tensor:
+        """Embeddings that know the session, see `Transformer.forward`."""
         mask = attention_mask(embedding, num_frames)
         hidden = self.norm_input(embedding)
         if self.config.positions == "sinusoidal":
             hidden = hidden + sinusoids(hidden)
         for layer in self.layers:
             hidden = layer(hidden, mask)
-        normalised: Tensor = self.norm(hidden)
+        normalised: Tensor = self.norm(hidden[:, wanted])
         return normalised
 
 

@@ -25,7 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from diarize.config import check_choice, check_least
-from diarize.encoder.transformer import Transformer, TransformerConfig, attention_mask
+from diarize.encoder.transformer import (
+    EVERY_FRAME,
+    Transformer,
+    TransformerConfig,
+    attention_mask,
+)
 from diarize.errors import ConfigError
 
 FLOOR = 0.1
@@ -114,25 +119,30 @@ class SortFormer(Transformer):
         learned = config.encoding == "learned"
         self.places = nn.Parameter(torch.randn(num_slots, config.width)) if learned else None
 
-    def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+    def forward(self, embedding: Tensor, num_frames: Tensor, wanted: slice = EVERY_FRAME) -> Tensor:
         """Embeddings that know their neighbours, see `Transformer.forward`."""
-        return self.estimate(embedding, num_frames)[0]
+        return self.estimate(embedding, num_frames, wanted)[0]
 
-    def estimate(self, embedding: Tensor, num_frames: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def estimate(
+        self, embedding: Tensor, num_frames: Tensor, wanted: slice = EVERY_FRAME
+    ) -> tuple[Tensor, list[Tensor]]:
         """The same, and the logits of the layers that estimate on the way.
 
         Args:
             embedding: (B, T, W).
             num_frames: (B,), frames before padding.
+            wanted: frames that are asked for.
 
         Returns:
-            (B, T, W), and for each estimating layer (B, T, S), as its head gives them: not sorted.
+            (B, wanted, W), and for each estimating layer (B, T, S), as its head gives them: of all
+            frames, not sorted.
         """
         mask = attention_mask(embedding, num_frames, self.config.causal)
         hidden, rotation = self._place(embedding)
         estimates: list[Tensor] = []
         for number, layer in enumerate(self.layers, start=1):
-            hidden = layer(hidden, mask, rotation)
+            last = number == len(self.layers)
+            hidden = layer(hidden, mask, rotation, wanted=wanted if last else EVERY_FRAME)
             if number in self.config.estimating:
                 head = self.heads[len(estimates) if len(self.heads) > 1 else 0]
                 logits = head(hidden)

@@ -20,6 +20,8 @@ from diarize.errors import ConfigError
 MASKED = -1e4
 """Attention score of a padded frame: no weight, and finite where a whole row is padding."""
 
+EVERY_FRAME = slice(None)
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
@@ -91,21 +93,24 @@ class Transformer(nn.Module):
         """Width of input and output."""
         return self.config.width
 
-    def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+    def forward(self, embedding: Tensor, num_frames: Tensor, wanted: slice = EVERY_FRAME) -> Tensor:
         """Embeddings that know their neighbours.
 
         Args:
             embedding: (B, T, W).
             num_frames: (B,), frames before padding; later frames are attended by none.
+            wanted: frames that are asked for; the last layer spares itself the others.
 
         Returns:
-            (B, T, W), without meaning beyond an item's frames.
+            (B, wanted, W), without meaning beyond an item's frames.
         """
         mask = attention_mask(embedding, num_frames, self.config.causal)
         hidden, rotation = self._place(embedding)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             hidden = layer(hidden, mask, rotation)
-        return self.norm(hidden)
+        for layer in self.layers[-1:]:
+            hidden = layer(hidden, mask, rotation, wanted=wanted)
+        return self.norm(hidden if len(self.layers) else hidden[:, wanted])
 
     def first_scores(self, embedding: Tensor) -> Tensor:
         """What the first layer's attention is drawn from, (B, H, T, T), padding included.
@@ -178,33 +183,44 @@ class TransformerLayer(nn.Module):
         mask: Tensor | None,
         rotation: tuple[Tensor, Tensor] | None = None,
         source: Tensor | None = None,
+        wanted: slice = EVERY_FRAME,
     ) -> Tensor:
-        """(B, T, W) to the same.
+        """(B, T, W) to (B, wanted, W).
 
         Args:
             hidden: (B, T, W).
             mask: added to the scores, see `attention_mask`; None where all are attended to.
             rotation: see `_rotation`; None without rotary positions.
             source: (B, U, W), what is attended to; None is ``hidden`` itself.
+            wanted: frames that attend.
         """
+        if mask is not None and mask.shape[2] > 1:
+            mask = mask[:, :, wanted]
         if self.config.pre_norm:
             asking = self.norm_attention(hidden)
             answering = asking if source is None else self.norm_attention(source)
-            hidden = hidden + self._attend(asking, answering, mask, rotation)
+            attended = self._attend(asking, answering, mask, rotation, wanted)
+            hidden = hidden[:, wanted] + attended
             return hidden + self._feed_forward(self.norm_feed_forward(hidden))
-        attended = self._attend(hidden, hidden if source is None else source, mask, rotation)
-        hidden = self.norm_attention(hidden + attended)
+        answering = hidden if source is None else source
+        attended = self._attend(hidden, answering, mask, rotation, wanted)
+        hidden = self.norm_attention(hidden[:, wanted] + attended)
         return self.norm_feed_forward(hidden + self._feed_forward(hidden))
 
     def compare(
-        self, hidden: Tensor, source: Tensor, rotation: tuple[Tensor, Tensor] | None = None
+        self,
+        hidden: Tensor,
+        source: Tensor,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        wanted: slice = EVERY_FRAME,
     ) -> tuple[Tensor, Tensor]:
-        """Queries (B, H, T, W / H) and keys (B, H, U, W / H) of every head; see `forward`."""
+        """Queries (B, H, wanted, W / H) and keys (B, H, U, W / H) of every head; see `forward`."""
         heads = (self.config.num_heads, -1)
-        query = self.query(hidden).unflatten(-1, heads).transpose(1, 2)
+        query = self.query(hidden[:, wanted]).unflatten(-1, heads).transpose(1, 2)
         key = self.key(source).unflatten(-1, heads).transpose(1, 2)
         if rotation is not None:
-            query, key = _rotate(query, *rotation), _rotate(key, *rotation)
+            cosine, sine = rotation
+            query, key = _rotate(query, cosine[wanted], sine[wanted]), _rotate(key, cosine, sine)
         return query, key
 
     def _attend(
@@ -213,8 +229,9 @@ class TransformerLayer(nn.Module):
         source: Tensor,
         mask: Tensor | None,
         rotation: tuple[Tensor, Tensor] | None,
+        wanted: slice,
     ) -> Tensor:
-        query, key = self.compare(hidden, source, rotation)
+        query, key = self.compare(hidden, source, rotation, wanted)
         value = self.value(source).unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
         attended = functional.scaled_dot_product_attention(
             query,
