@@ -216,7 +216,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
         raise OSError(28, "No space left on device", "train.rttm")
 
     prepare = script("prepare")
-    prepare.write_rttm = full  # type: ignore[attr-defined]
+    prepare.write_features = full  # type: ignore[attr-defined]
     assert run("prepare", "synthetic", tmp_path / "data", "--sessions", 2, module=prepare) == 1
     assert "train.rttm: No space left on device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -1,14 +1,17 @@
 """Sessions of features on disk: one array, one RTTM and one manifest for all of them."""
 
-import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diarize.files import replacing, write_text
+from diarize.errors import FeatureError
+from diarize.files import replacing
 from diarize.formats.rttm import write_rttm
+from diarize.frames import FrameGrid
+from diarize.manifest.session import Session, write_manifest
 from diarize.turns import Turn, clip, shift
 
 
@@ -20,7 +23,9 @@ def write_features(
 ) -> Path:
     """Write sessions one after another into ``features/NAME.npy``; each is a span of it.
 
-    Thousands of short sessions are three files so. The manifest is written last.
+    Thousands of short sessions are three files so, or four: those without a turn have an empty RTTM
+    of their own, since one that names others would not tell that nobody was there. The manifest is
+    written last.
 
     Args:
         folder: made if need be.
@@ -30,31 +35,43 @@ def write_features(
 
     Returns:
         Path of the manifest, ``folder/NAME.jsonl``.
+
+    Raises:
+        FeatureError: if there are no sessions, or they differ in width.
     """
     folder = Path(folder)
-    for part in ("features", "rttm"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    arrays, lines, rows = [], [], 0
+    array, rttm = folder / "features" / f"{name}.npy", folder / "rttm" / f"{name}.rttm"
+    silent = rttm.with_stem(f"{name}_silent")
+    grid = FrameGrid.of_shift(frame_shift)
+    rows: list[NDArray[np.floating]] = []
+    lines: list[Session] = []
     turns: dict[str, list[Turn]] = {}
+    first = 0
     for index, (features, spoken) in enumerate(sessions):
-        session_id, start = f"{name}_{index:05d}", rows * frame_shift
-        duration = len(features) * frame_shift
-        turns[session_id] = shift(clip(spoken, 0.0, duration), start)
-        line = {
-            "feature_filepath": f"features/{name}.npy",
-            "frame_shift": frame_shift,
-            "offset": round(start, 6),
-            "duration": round(duration, 6),
-            "num_speakers": len({turn.speaker for turn in turns[session_id]}),
-            "rttm_filepath": f"rttm/{name}.rttm",
-            "session_id": session_id,
-        }
-        lines.append(json.dumps(line) + "\n")
-        arrays.append(features)
-        rows += len(features)
-    with replacing(folder / "features" / f"{name}.npy") as beside, beside.open("wb") as file:
-        np.save(file, np.concatenate(arrays))
-    write_rttm(folder / "rttm" / f"{name}.rttm", turns)
+        session_id, start = f"{name}_{index:05d}", grid.time_at(first)
+        duration = grid.time_at(len(features))
+        heard = shift(clip(spoken, 0.0, duration), start)
+        count = len({turn.speaker for turn in heard})
+        reference = rttm if heard else silent
+        line = Session(session_id, array, start, duration, reference, num_speakers=count)
+        lines.append(replace(line, frame_shift=frame_shift))
+        if heard:
+            turns[session_id] = heard
+        rows.append(features)
+        first += len(features)
+    widths = sorted({features.shape[1] for features in rows})
+    if len(widths) != 1:
+        raise FeatureError(
+            f"{array}: {len(rows)} sessions have rows of {widths} numbers, but they share one "
+            "array. Give at least one session, and rows of one width."
+        )
+    for part in (array, rttm):
+        part.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(array) as beside, beside.open("wb") as file:
+        np.save(file, np.concatenate(rows))
+    write_rttm(rttm, turns)
+    if len(turns) < len(lines):
+        write_rttm(silent, {})
     manifest = folder / f"{name}.jsonl"
-    write_text(manifest, "".join(lines))
+    write_manifest(manifest, lines)
     return manifest

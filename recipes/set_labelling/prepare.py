@@ -42,6 +42,7 @@ import os
 import shutil
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,8 @@ from numpy.typing import NDArray
 
 from diarize.activity import to_turns
 from diarize.files import in_words
-from diarize.formats.rttm import write_rttm
 from diarize.frames import FrameGrid
-from diarize.manifest import Session, write_manifest
+from diarize.manifest import write_features
 from diarize.turns import Turn
 
 GRID = FrameGrid(sample_rate=10, hop=1)
@@ -268,36 +268,23 @@ def session(
 
 def write_split(folder: Path, source: Source, split: str, count: int, seed: int) -> str:
     """Write features, RTTM and manifest; a line that says what was made."""
-    arrays: list[NDArray[np.float16]] = []
-    sessions: list[Session] = []
-    turns: dict[str, list[Turn]] = {}
-    rows = null = overlap = 0
     number = list(source.splits).index(split)
-    for index in range(count):
-        rng = np.random.default_rng([seed, 100 + number, index])  # pools are below 100
-        frames, activity, names = session(source, split, rng)
-        name, start = f"{split}_{index:05d}", GRID.time_at(rows)
-        arrays.append(frames.astype(np.float16))
-        turns[name] = to_turns(activity, GRID, names, start)
-        sessions.append(
-            Session(
-                name,
-                folder / "features" / f"{split}.npy",
-                start,
-                GRID.time_at(len(frames)),
-                folder / "rttm" / f"{split}.rttm",
-                num_speakers=len(names),
-                frame_shift=GRID.frame_shift,
-            )
-        )
-        rows += len(frames)
-        null += int((activity.sum(axis=1) == 0).sum())
-        overlap += int((activity.sum(axis=1) > 1).sum())
-    np.save(folder / "features" / f"{split}.npy", np.concatenate(arrays))
-    write_rttm(folder / "rttm" / f"{split}.rttm", turns)
-    write_manifest(folder / f"{split}.jsonl", sessions)
-    shares = f"{null / rows:.1%} null, {overlap / (rows - null):.1%} of the rest overlap"
-    return f"{split}: {count} sessions, {GRID.time_at(rows) / 3600:.1f} h, {shares}"
+    frames = null = overlap = 0
+
+    def made() -> Iterator[tuple[NDArray[np.float16], list[Turn]]]:
+        nonlocal frames, null, overlap
+        for index in range(count):
+            rng = np.random.default_rng([seed, 100 + number, index])  # pools are below 100
+            rows, activity, names = session(source, split, rng)
+            present = activity.sum(axis=1)
+            frames += len(rows)
+            null += int((present == 0).sum())
+            overlap += int((present > 1).sum())
+            yield rows.astype(np.float16), to_turns(activity, GRID, names)
+
+    write_features(folder, split, made(), GRID.frame_shift)
+    shares = f"{null / frames:.1%} null, {overlap / (frames - null):.1%} of the rest overlap"
+    return f"{split}: {count} sessions, {GRID.time_at(frames) / 3600:.1f} h, {shares}"
 
 
 def _directions(rng: np.random.Generator, count: int, dim: int) -> Frames:
@@ -338,8 +325,6 @@ def main() -> int:
     beside = args.output.with_name(f".{args.output.name}.{os.getpid()}.tmp")
     try:
         source = kind(args.seed)
-        for name in ("features", "rttm"):
-            (beside / name).mkdir(parents=True)
         for split in source.splits:
             count = counts.get(split, args.test)
             print(write_split(beside, source, split, count, args.seed), file=sys.stderr)
