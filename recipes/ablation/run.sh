@@ -3,11 +3,11 @@
 #   recipes/ablation/run.sh [--corpus DIR] [--model NAME] [--tasks LIST] [--jobs N]
 #     [--stage N] [--stop_stage N] [--output DIR] [--toy]
 # Stages: 0 data  1 cells  2 tables and pictures. What is there is not made again: a run that was cut
-# off goes on with the cell that it stopped in.
+# off goes on with the cells that are missing.
 # --corpus: of speech, as recipes/mini/prepare.py describes it. --model: whose front end makes
 #   embeddings of it; default: the packaged one.
 # --tasks: of set,speech2,speech4; --jobs: cells at once, each on one thread; default: one a core.
-# --toy: two sizes of a few sessions and some steps, to see the way.
+# --toy: two cells a task, of a few sessions and two steps, to see the way.
 # --output keeps data/, results.jsonl (what cells measured), runs/ (some checkpoints), tables.md and
 #   pictures.
 set -euo pipefail
