@@ -200,7 +200,7 @@ class Diarizer(nn.Module):
             encoded = self.encoder(projected, num_frames)
         logits: Tensor = self.head(encoded, num_frames)
         if self.config.sort_output:
-            causal = self.config.encoder.get("causal", False)
+            causal = getattr(getattr(self.encoder, "config", None), "causal", False)
             logits = by_arrival(logits, num_frames * finer, causal)
         return logits, [layer.repeat_interleave(finer, dim=1) for layer in layers]
 

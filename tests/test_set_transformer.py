@@ -61,3 +61,5 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         ConfigError, match="width: is 16, but it must be a multiple of num_heads, 3"
     ):
         tiny(num_heads=3)
+    with pytest.raises(ConfigError, match="positions: is 'sinusoidal', but 15 / 3 channels"):
+        tiny(width=15, num_heads=3, positions="sinusoidal")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -209,12 +210,25 @@ def test_gradients_reach_every_head_gate_and_place(heads: str, encoding: str) ->
     assert all((p.grad.abs() > 0).any() for p in encoder.heads.parameters())
 
 
+@pytest.mark.parametrize("logit", [-4.0, -20.0, -200.0, 200.0])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_gradients_are_finite_however_sure_layers_are(logit: float, precision: torch.dtype) -> None:
+    encoder, num_frames = tiny(temperature=0.3), torch.tensor([6])
+    logits = torch.full((1, 6, NUM_SLOTS), logit, requires_grad=True)
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        encoded = encoder.encode(logits, num_frames)
+    assert encoded.dtype == torch.float32  # whatever is computed around it
+    encoded.sum().backward()
+    assert logits.grad.isfinite().all()
+
+
 def test_settings_that_mean_nothing_are_refused() -> None:
     for changes, message in (
         ({"encoding": "random"}, "encoding is 'random'"),
         ({"heads": "none"}, "heads is 'none'"),
         ({"num_layers": 1}, "num_layers is 1"),
         ({"temperature": 0.0}, "temperature is 0, but logits are divided by it"),
+        ({"temperature": float("nan")}, "temperature is nan, but logits are divided by it"),
         ({"num_layers": 3, "estimate_layers": [1, 3]}, r"\[1, 3\], but with num_layers 3 each"),
         ({"num_layers": 3, "estimate_layers": [1, 1]}, r"\[1, 1\], but with num_layers 3 each"),
     ):
@@ -275,6 +289,20 @@ def test_behind_a_speaker_cache_slots_keep_their_speakers(drawn: tuple[Tensor, T
     cache = (20 * torch.eye(chunk.shape[2]) - 10).repeat_interleave(2, dim=0)
     heard = torch.cat([cache.expand(len(chunk), -1, -1), chunk], dim=1)
     assert torch.equal(by_arrival(heard, num_frames + len(cache)), heard)
+
+
+def test_sorting_the_output_of_a_causal_encoder_needs_no_later_frame() -> None:
+    torch.manual_seed(0)
+    plain = diarizer(sort_output=True)
+    encoder = tiny(causal=True)
+    model = Diarizer(replace(plain.config), plain.front_end, encoder).eval()
+    with torch.no_grad():
+        model.head.output.weight *= 20
+    embedding = torch.randn(1, 12, 16)
+    whole = model.classify(embedding, torch.tensor([12]))
+    for until in range(1, 13):
+        known = model.classify(embedding[:, :until], torch.tensor([until]))
+        torch.testing.assert_close(known, whole[:, :until])
 
 
 def test_streams_go_through_it_as_through_any_other() -> None:

@@ -18,6 +18,7 @@ from diarize.encoder.transformer import (
     TransformerConfig,
     TransformerLayer,
     attention_mask,
+    check_width,
     sinusoids,
 )
 from diarize.errors import ConfigError
@@ -50,11 +51,7 @@ class SetTransformer(nn.Module):
 
     def __init__(self, config: SetTransformerConfig) -> None:
         super().__init__()
-        if config.width % config.num_heads:
-            raise ConfigError(
-                f"encoder.width: is {config.width}, but it must be a multiple of num_heads, "
-                f"{config.num_heads}. Change one of them."
-            )
+        check_width(config)
         self.config = config
         self.norm_input = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.layers = nn.ModuleList(InducedLayer(config) for _ in range(config.num_layers))

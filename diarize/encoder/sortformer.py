@@ -65,7 +65,7 @@ class SortFormerConfig(TransformerConfig):
         check_choice("encoding", self.encoding, ("sinusoidal", "learned", "none"))
         check_choice("heads", self.heads, ("each", "shared"))
         check_least(self, num_layers=2, estimate_every=1)
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ConfigError(
                 f"temperature is {self.temperature:g}, but logits are divided by it. "
                 "Give a number above 0."
@@ -106,6 +106,7 @@ class SortFormer(Transformer):
                 f"encoder.estimate_every: is {config.estimate_every}, but with num_layers "
                 f"{config.num_layers} no layer before the last is reached. Lower it."
             )
+        self._estimating = frozenset(numbers)
         many = len(numbers) if config.heads == "each" else 1
         self.heads = nn.ModuleList(
             nn.Sequential(
@@ -114,7 +115,7 @@ class SortFormer(Transformer):
             )
             for _ in range(many)
         )
-        gates = torch.full((len(numbers),), config.gate)
+        gates = torch.full((len(numbers),), float(config.gate))
         self.gates = nn.Parameter(gates) if config.encoding != "none" else None
         learned = config.encoding == "learned"
         self.places = nn.Parameter(torch.randn(num_slots, config.width)) if learned else None
@@ -143,7 +144,7 @@ class SortFormer(Transformer):
         for number, layer in enumerate(self.layers, start=1):
             last = number == len(self.layers)
             hidden = layer(hidden, mask, rotation, wanted=wanted if last else EVERY_FRAME)
-            if number in self.config.estimating:
+            if number in self._estimating:
                 head = self.heads[len(estimates) if len(self.heads) > 1 else 0]
                 logits = head(hidden)
                 if self.gates is not None:
@@ -156,15 +157,16 @@ class SortFormer(Transformer):
     def encode(self, logits: Tensor, num_frames: Tensor) -> Tensor:
         """The permutation encoding (B, T, W) of estimates (B, T, S), gate aside."""
         ordered = by_arrival(logits, num_frames, self.config.causal)
-        posterior = (ordered.float() / self.config.temperature).sigmoid()
         learned = self.places
-        if learned is None:
-            places = sinusoidal_places(logits.shape[2], self.width, logits.device)
-        else:
-            places = learned.float()
-        encoded = posterior @ places
-        size = encoded.square().mean(dim=2, keepdim=True).sqrt()
-        return (encoded / (size + FLOOR)).to(logits.dtype)
+        with torch.autocast(logits.device.type, enabled=False):
+            if learned is None:
+                places = sinusoidal_places(logits.shape[2], self.width, logits.device)
+            else:
+                places = learned.float()
+            encoded = (ordered.float() / self.config.temperature).sigmoid() @ places
+            # A norm has a gradient where nothing is estimated, of 0; a root has none.
+            size = torch.linalg.vector_norm(encoded, dim=2, keepdim=True) / self.width**0.5
+            return (encoded / (size + FLOOR)).to(logits.dtype)
 
 
 def by_arrival(logits: Tensor, num_frames: Tensor, causal: bool = False) -> Tensor:

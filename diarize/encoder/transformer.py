@@ -72,17 +72,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        if config.width % config.num_heads:
-            raise ConfigError(
-                f"encoder.width: is {config.width}, but it must be a multiple of num_heads, "
-                f"{config.num_heads}. Change one of them."
-            )
-        rotated = config.width // config.num_heads if config.positions == "rotary" else 2
-        if config.positions != "none" and (config.width % 2 or rotated % 2):
-            raise ConfigError(
-                f"encoder.positions: is {config.positions!r}, but {config.width} / "
-                f"{config.num_heads} channels per head cannot be paired. Choose an even number."
-            )
+        check_width(config)
         self.config = config
         self.norm_input = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
@@ -134,6 +124,25 @@ class Transformer(nn.Module):
             angles = _angles(embedding.shape[1], heads, embedding.device)
             return embedding, _rotation(angles)
         return embedding, None
+
+
+def check_width(config: TransformerConfig) -> None:
+    """See that the width can be shared among heads, and its channels paired for positions.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if config.width % config.num_heads:
+        raise ConfigError(
+            f"encoder.width: is {config.width}, but it must be a multiple of num_heads, "
+            f"{config.num_heads}. Change one of them."
+        )
+    rotated = config.width // config.num_heads if config.positions == "rotary" else 2
+    if config.positions != "none" and (config.width % 2 or rotated % 2):
+        raise ConfigError(
+            f"encoder.positions: is {config.positions!r}, but {config.width} / "
+            f"{config.num_heads} channels per head cannot be paired. Choose an even number."
+        )
 
 
 def attention_mask(embedding: Tensor, num_frames: Tensor, causal: bool = False) -> Tensor | None:
