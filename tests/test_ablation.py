@@ -167,7 +167,9 @@ def test_what_is_measured(
     )
 
 
-def test_conversations_become_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversations_become_embeddings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     mini = ROOT / "recipes" / "mini"
     assert run(monkeypatch, mini / "toy.py", tmp_path / "corpus") == 0
     assert run(monkeypatch, mini / "prepare.py", tmp_path / "corpus", tmp_path / "rooms") == 0
@@ -188,6 +190,8 @@ def test_conversations_become_embeddings(tmp_path: Path, monkeypatch: pytest.Mon
     before = (made / "features" / "train.npy").stat().st_mtime_ns
     assert run(monkeypatch, RECIPE / "embed.py", *arguments, *counts) == 0  # it is there
     assert (made / "features" / "train.npy").stat().st_mtime_ns == before
+    assert run(monkeypatch, RECIPE / "embed.py", *arguments, "--train", 3) == 1  # it is another
+    assert "Name another folder" in capsys.readouterr().err
 
 
 def test_an_error_is_one_line(

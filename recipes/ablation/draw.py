@@ -22,6 +22,9 @@ from report import chosen, gap
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
+FEEDING = ("sinusoidal", "learned")
+"""Encoders that feed back what they estimate."""
+
 COLORS = {
     "plain": "#444444",
     "supervised": "#2f7ebc",
@@ -147,6 +150,8 @@ def draw_session(data: Path, run: Path, index: int, path: Path) -> None:
     from diarize.manifest import read_manifest
 
     diarizer = load_checkpoint(run / "checkpoints" / "last.ckpt").eval()
+    if getattr(diarizer.encoder, "gates", None) is None:
+        raise SystemExit(f"draw.py: {run.name} feeds nothing back. Name a cell of {FEEDING}.")
     sessions = SessionDataset(
         read_manifest(data / run.name.split("-")[0] / "test_unseen.jsonl"), None
     )

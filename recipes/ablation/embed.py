@@ -14,6 +14,7 @@ those of the corpus' lists. ``test_unseen`` has noises and rooms of its own as w
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,8 @@ import torch
 
 from diarize.checkpoint import load_checkpoint
 from diarize.config import load_config
-from diarize.errors import DiarizeError
+from diarize.errors import ConfigError, DiarizeError
+from diarize.files import write_text
 from diarize.manifest import write_features
 from diarize.model import Diarizer
 from diarize.progress import progress
@@ -49,6 +51,7 @@ def main() -> int:
     parser.add_argument("--others", type=int, default=256, metavar="N", help="of each other split")
     args = parser.parse_args()
     try:
+        open_folder(args)
         diarizer = load_checkpoint(args.model).eval()
         settings = {"num_speakers": WEIGHTS[args.speakers], "noise": 0.5, "reverberation": 0.5}
         config = load_config(SimulationConfig, values=settings)
@@ -72,6 +75,20 @@ def main() -> int:
         print(f"embed.py: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def open_folder(args: argparse.Namespace) -> None:
+    """Note what a folder is made from, or see that it is the same."""
+    asked = {name: str(value) for name, value in vars(args).items() if name != "output"}
+    made = args.output / "settings.json"
+    there = json.loads(made.read_text(encoding="utf-8")) if made.exists() else None
+    if there not in (None, asked):
+        raise ConfigError(
+            f"{args.output}: was made with {there}, but {asked} is asked for. Name another folder, "
+            "or remove it."
+        )
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_text(made, json.dumps(asked) + "\n")
 
 
 @torch.inference_mode()
