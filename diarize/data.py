@@ -137,7 +137,8 @@ class Collate:
             if self.hears != AUDIO and len(truth.speakers) > self.num_slots:
                 end = example.start + num_samples[row] / self.grid.sample_rate
                 span = Segment(example.start, end)
-                raise _crowded(example.session_id, len(truth.speakers), span, self.num_slots)
+                name = f"session {example.session_id!r}"
+                raise _crowded(name, len(truth.speakers), span, self.num_slots)
             heard += len(truth.speakers)
             dropped += max(len(truth.speakers) - self.num_slots, 0)
             if self.voices is not None:
@@ -158,10 +159,10 @@ class Collate:
         )
 
 
-def _crowded(session_id: str, count: int, span: Segment, num_slots: int) -> ConfigError:
+def _crowded(name: str, count: int, span: Segment, num_slots: int) -> ConfigError:
     """A window of features with more classes than slots; of speech, who comes late is dropped."""
     return ConfigError(
-        f"session {session_id!r} has {count} classes between {span.start:.2f} s and "
+        f"{name} has {count} classes between {span.start:.2f} s and "
         f"{span.end:.2f} s, but the model has {num_slots} slots. Raise diarizer.num_slots, or "
         "lower data.window (in validation, data.validation_window)."
     )
@@ -213,7 +214,7 @@ class _Window:
         if present[first] > num_slots:
             start = self.start + grid.time_at(first)
             span = Segment(start, start + grid.time_at(length))
-            raise _crowded(self.session.session_id, int(present[first]), span, num_slots)
+            raise _crowded(name, int(present[first]), span, num_slots)
 
 
 class SessionDataset(Dataset[Example]):
@@ -253,7 +254,8 @@ class SessionDataset(Dataset[Example]):
             if window is not None and not whole.recording.nearest(window):
                 raise ManifestError(
                     f"{session.where}: session {session.session_id!r} is {whole.recording.kind}, "
-                    f"but a window lasts {window:g} s. Raise data.window."
+                    f"but a window lasts {window:g} s. Raise data.window (in "
+                    "validation, data.validation_window)."
                 )
             if shuffle_seed is not None or window is None:
                 self._windows.append(whole)

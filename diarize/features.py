@@ -4,7 +4,9 @@ An array is (row, dim). A file is never unpickled and never held whole; of a com
 what stands before a span is decompressed on the way to it.
 """
 
+import lzma
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +23,11 @@ from diarize.errors import FeatureError
 
 NAMED = "features"
 """The array that is taken of an ``.npz`` with several."""
+
+DAMAGE = (
+    EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnicodeDecodeError, RuntimeError,
+)  # fmt: skip
+"""What an archive raises that is cut off, altered or locked."""
 
 BLOCK_BYTES = 1 << 24
 """Read at once where a whole file is looked through."""
@@ -158,7 +165,7 @@ def _open(path: Path) -> Iterator[_Array]:
         raise FeatureError(
             f"{path}: cannot be read ({error.strerror or error}). Check the path."
         ) from None
-    except (EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+    except DAMAGE as error:
         raise FeatureError(
             f"{path}: cannot be read as an array ({error}). Is the file cut off or damaged?"
         ) from None
@@ -188,7 +195,7 @@ def _array(path: Path, file: IO[bytes], size: int) -> _Array:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, by_column, dtype = read(file)
-    except ValueError as error:
+    except (ValueError, tokenize.TokenError) as error:  # numpy parses headers as Python
         reason = str(error).splitlines()[0]
         raise FeatureError(
             f"{path}: its header cannot be read ({reason}). Is the file damaged?"

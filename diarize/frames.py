@@ -10,8 +10,9 @@ from fractions import Fraction
 LEAST_RATE = 16000
 """Fewest virtual samples a second of a grid that is made from a frame shift: those of audio."""
 
-SHIFTS = (1e-4, 1e9)
-"""Seconds: the frame shifts of features lie between these."""
+SHIFTS = (0.01, 1e9)
+"""Seconds: the frame shifts of features lie between these. Turns are cut to hundredths of a second
+and RTTM is written with three decimals, so shorter frames would be lost."""
 
 LARGEST_DENOMINATOR = 30000
 """Of a frame shift as a fraction. 1001/30000 and 128/11025 are exact, and 0.033333 is 1/30."""

@@ -218,7 +218,15 @@ def diarize_features(
         ManifestError: if the model hears audio, or rows of another width.
         FeatureError: if the array has another shape, no rows, or some that are no numbers.
     """
-    rows = np.asarray(features, dtype=np.float32)
+    if diarizer.hears == AUDIO:
+        raise ManifestError(
+            f"{session_id}: an array is given, but the model hears audio. Take one that hears "
+            "features."
+        )
+    if isinstance(features, Tensor):
+        features = features.detach().cpu().numpy()
+    with np.errstate(over="ignore"):  # told below
+        rows = np.asarray(features, dtype=np.float32)
     if rows.ndim != 2 or not rows.size:
         raise FeatureError(
             f"{session_id}: the features have shape {rows.shape}, but (row, dim) is expected, at "

@@ -36,7 +36,7 @@ class Kind:
     def __str__(self) -> str:
         if self.dim is None:
             return "audio"
-        return f"features of {self.dim} numbers every {self.grid.frame_shift:g} s"
+        return f"features of {self.dim} numbers every {self.grid.frame_shift:.9g} s"
 
 
 AUDIO = Kind(None, FrameGrid(SAMPLE_RATE, 1))

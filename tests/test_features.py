@@ -171,6 +171,20 @@ def test_rows_that_are_cut_off(tmp_path: Path) -> None:
     assert refusal(path) == told.replace("4", "0")
 
 
+def test_headers_that_are_altered(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((6, 3), dtype=np.float32))
+    sound = (tmp_path / "a.npy").read_bytes()
+    for place in range(8, sound.index(b"\n")):
+        for letter in b"({'\\\x00\xff9":
+            changed = bytearray(sound)
+            changed[place] = letter
+            (tmp_path / "a.npy").write_bytes(changed)
+            try:
+                feature_info(tmp_path / "a.npy")
+            except FeatureError:
+                pass
+
+
 def test_headers_that_promise_more_than_any_file_holds(tmp_path: Path) -> None:
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 4), }\n"
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header

@@ -89,7 +89,7 @@ def test_rows_of_features_are_whole_numbers_of_virtual_samples(frame_shift, samp
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.floats(1e-4, 1e4), st.integers(0, 10_000))
+@given(st.floats(0.01, 1e4), st.integers(0, 10_000))
 def test_a_row_is_a_frame_at_any_shift(frame_shift, row):
     grid = FrameGrid.of_shift(frame_shift)
     assert grid.sample_rate >= 16000
@@ -103,8 +103,8 @@ def test_turns_on_features_are_rounded_as_those_on_audio():
     )
 
 
-@pytest.mark.parametrize("frame_shift", [0, -0.1, 0.00009, 2e9, float("inf"), float("nan")])
+@pytest.mark.parametrize("frame_shift", [0, -0.1, 0.009, 2e9, float("inf"), float("nan")])
 def test_shifts_at_which_no_rows_come(frame_shift):
-    told = f"frame_shift is {frame_shift:g} s, but it may be from 0.0001 s to 1e+09 s. Give the"
+    told = f"frame_shift is {frame_shift:g} s, but it may be from 0.01 s to 1e+09 s. Give the"
     with pytest.raises(ValueError, match=re.escape(told)):
         FrameGrid.of_shift(frame_shift)

@@ -81,7 +81,7 @@ def test_a_batch_is_as_its_items(counts: list[int], normalization: str) -> None:
         ({}, "FeaturesConfig: dim is not set, but has no default. Set it."),
         ({"dim": 4}, "FeaturesConfig: frame_shift is not set, but has no default. Set it."),
         ({"dim": 0, "frame_shift": 0.1}, "FeaturesConfig: dim is 0, but it is at least 1. Raise"),
-        ({"dim": 4, "frame_shift": 0}, "frame_shift is 0 s, but it may be from 0.0001 s to 1e+09"),
+        ({"dim": 4, "frame_shift": 0}, "frame_shift is 0 s, but it may be from 0.01 s to 1e+09"),
         ({"dim": 4, "frame_shift": float("inf")}, "frame_shift is inf s, but it may be from"),
         ({"dim": 4, "frame_shift": float("nan")}, "frame_shift is nan s, but it may be from"),
         (

@@ -377,7 +377,7 @@ def test_a_frame_shift_beside_audio_is_carried(manifest):
         ({"feature_filepath": "a.npy", "frame_shift": -1}, "'frame_shift' is -1 s, but it may not"),
         (
             {"feature_filepath": "a.npy", "frame_shift": 0},
-            "frame_shift is 0 s, but it may be from 0.0001 s to 1e+09 s. Give the seconds",
+            "frame_shift is 0 s, but it may be from 0.01 s to 1e+09 s. Give the seconds",
         ),
         ({"feature_filepath": 7, "frame_shift": 1}, "'feature_filepath' is 7, but it must be a pa"),
         (

@@ -63,7 +63,9 @@ def test_kinds_are_told_apart_by_width_and_clock() -> None:
     assert len({Kind.of_features(8, 0.04), Kind.of_features(9, 0.04), AUDIO}) == 3
     assert Kind.of_features(8, 0.04) != Kind.of_features(8, 0.05)
     assert str(AUDIO) == "audio"
-    assert str(Kind.of_features(512, 1 / 30)) == "features of 512 numbers every 0.0333333 s"
+    assert str(Kind.of_features(512, 1 / 30)) == "features of 512 numbers every 0.0333333333 s"
+    near = Kind.of_features(8, 0.02322), Kind.of_features(8, 256 / 11025)
+    assert near[0] != near[1] and str(near[0]) != str(near[1])
 
 
 def test_what_a_model_does_not_hear_is_refused_with_both_kinds() -> None:

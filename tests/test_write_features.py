@@ -37,6 +37,23 @@ def test_sessions_come_back_from_one_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros(4), r"part_00000: has shape \(4,\) of float64"),
+        (np.zeros((0, 4)), r"has shape \(0, 4\)"),
+        (np.zeros((2, 4), dtype=int), "of int64, but features are"),
+        (np.full((2, 4), np.nan), "part_00000: holds NaN or infinity"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(
+    rows: np.ndarray, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FeatureError, match=message):
+        write_features(tmp_path / "out", "part", [(rows, [])], 0.1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("widths", "message"), [([], r"0 sessions have rows of \[\]"), ([3, 4], r"2 .* of \[3, 4\]")]
 )
 def test_what_cannot_share_an_array_is_refused(

@@ -327,15 +327,16 @@ def _draw(result: "Diarization", session: "Session", path: Path, channel: int | 
     from diarize.turns import Segment
 
     span = Segment(result.offset, result.offset + result.duration)
-    pieces = max(round(result.duration / 60.0), 1)
+    minutes = max(round(result.duration / 60.0), 1)
+    pieces = minutes if session.frame_shift is None else 1  # rows are few, whatever they last
     recording = open_recording(session.audio, session.frame_shift, channel)
     times = span.start + span.duration * np.arange(pieces + 1) / pieces
     places = [recording.sample_at(float(time)) for time in times]
-    waveform = np.concatenate(
+    signal = np.concatenate(
         [
             extremes(recording.read(first, last - first), max(2400 // pieces, 8))
             for first, last in pairwise(places)
         ]
     )
     reference = reference_turns(session) if session.rttm is not None else None
-    draw(path, span, waveform, result.turns, reference, title=result.session_id)
+    draw(path, span, signal, result.turns, reference, title=result.session_id)

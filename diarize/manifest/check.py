@@ -72,7 +72,8 @@ class _Check:
         self.num_sessions += 1
         if session.speaker is None:  # utterances are found by their place, never by a name
             self._id(session)
-            self._name(session)
+            if session.frame_shift is None:
+                self._name(session)
         recording = self._recording(session)
         if session.rttm is not None:
             self._rttm(session, session.rttm, recording)
@@ -139,8 +140,14 @@ class _Check:
         elif session.duration is not None and session.end > found.duration + TOLERANCE:
             fault = f"ends at {session.end:.2f} s, but {found.lasts}. Shorten 'duration' or "
             fault += "re-encode the file." if session.frame_shift is None else "check the file."
+        name = f"{session.where}: session {session.session_id!r}"
         if fault is not None:
-            self.faults.append(f"{session.where}: session {session.session_id!r} {fault}")
+            self.faults.append(f"{name} {fault}")
+        else:
+            try:
+                found.span(name, session.offset, min(session.end, found.duration))
+            except ManifestError as error:
+                self.faults.append(str(error))
         return found
 
     def _kind(self, session: Session, recording: Recording) -> None:

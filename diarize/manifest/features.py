@@ -37,7 +37,7 @@ def write_features(
         Path of the manifest, ``folder/NAME.jsonl``.
 
     Raises:
-        FeatureError: if there are no sessions, or they differ in width.
+        FeatureError: if there are no sessions, one of them is no features, or widths differ.
     """
     folder = Path(folder)
     array, rttm = folder / "features" / f"{name}.npy", folder / "rttm" / f"{name}.rttm"
@@ -49,6 +49,7 @@ def write_features(
     first = 0
     for index, (features, spoken) in enumerate(sessions):
         session_id, start = f"{name}_{index:05d}", grid.time_at(first)
+        _check(session_id, features)
         duration = grid.time_at(len(features))
         heard = shift(clip(spoken, 0.0, duration), start)
         count = len({turn.speaker for turn in heard})
@@ -75,3 +76,16 @@ def write_features(
     manifest = folder / f"{name}.jsonl"
     write_manifest(manifest, lines)
     return manifest
+
+
+def _check(session_id: str, features: NDArray[np.floating]) -> None:
+    """See that what is written can be read again."""
+    if features.ndim != 2 or not features.size or features.dtype.kind != "f":
+        raise FeatureError(
+            f"{session_id}: has shape {features.shape} of {features.dtype}, but features are (row, "
+            "dim) of a floating type, at least 1 of each. Convert it, or leave it out."
+        )
+    if not np.isfinite(features).all():
+        raise FeatureError(
+            f"{session_id}: holds NaN or infinity, but features are finite. Look at what made it."
+        )
