@@ -120,6 +120,24 @@ def test_cells_are_made_once_and_told(
     assert {p.name for p in output.glob("*.png")} == {"gap.png", "der.png", "layers.png"}
 
 
+def test_a_kept_cell_is_drawn(
+    data: Path, tmp_path: Path, ablate: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablate, "SIZES", (4,))  # the largest size keeps its checkpoints
+    threads = torch.get_num_threads()
+    brief = ["trainer.max_steps=1", "data.batch_size=1"]
+    for encoder in ("learned", "plain"):
+        ablate.make(ablate.Cell("set", encoder, "hybrid", 4, 0), data, tmp_path / "out", brief)
+    torch.set_num_threads(threads)
+    picture = tmp_path / "session.png"
+    arguments = ("session", data, tmp_path / "out")
+    cell = "set-learned-hybrid-4-0"
+    assert run(monkeypatch, RECIPE / "draw.py", *arguments, cell, picture) == 0
+    assert picture.stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="set-plain-hybrid-4-0 feeds nothing back"):
+        run(monkeypatch, RECIPE / "draw.py", *arguments, "set-plain-hybrid-4-0", picture)
+
+
 class Knowing(torch.nn.Module):
     """A model that was told the answer; some columns exchanged."""
 

@@ -22,8 +22,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -139,11 +139,11 @@ def main() -> int:
         return 0
     os.environ["OMP_NUM_THREADS"] = "1"
     begun = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.jobs, context, max_tasks_per_child=20) as pool:
-        waiting = {pool.submit(make, c, args.data, args.output, args.set): c for c in missing}
-        for done, future in enumerate(as_completed(waiting), start=1):
-            found = future.result()
+    work = partial(make, data=args.data, output=args.output, settings=args.set)
+    # A fresh process now and then, for what training leaves behind. Not ProcessPoolExecutor, which
+    # in Python 3.11 waits for ever once its processes have done their share.
+    with multiprocessing.get_context("spawn").Pool(args.jobs, maxtasksperchild=20) as pool:
+        for done, found in enumerate(pool.imap_unordered(work, missing), start=1):
             known[found["name"]] = found
             write_results(results, known.values())
             minutes = (time.monotonic() - begun) / 60

@@ -199,14 +199,15 @@ def draw_session(data: Path, run: Path, index: int, path: Path) -> None:
     panels[0, 0].set_ylabel("attending, s")
     panels[3, 0].set_ylabel("channel")
     figure.suptitle(f"{run.name}: {sessions[index].session_id}", fontsize=10)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=75)
 
 
 def lanes(panel: Any, activity: Any, seconds: float, title: str) -> None:
     """Slots over time."""
     panel.imshow(
-        activity, extent=(0, seconds, len(activity), 0), aspect="auto", cmap="Greys", vmin=0, vmax=1
-    )
+        activity, extent=(0, seconds, len(activity), 0), aspect="auto", cmap="Greys", vmin=0,
+        vmax=1, interpolation="nearest",
+    )  # fmt: skip
     panel.set_yticks(np.arange(len(activity)) + 0.5, [str(slot) for slot in range(len(activity))])
     panel.set_title(title, fontsize=9)
 
