@@ -184,8 +184,9 @@ def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> Found:
     configs, overrides = cell.settings
     sessions = first_lines(data / cell.task / "train.jsonl", cell.size)
     given = [f"data.sessions={sessions}", *overrides, *settings]
+    shutil.rmtree(run, ignore_errors=True)  # of a cell that was cut off; it begins anew
     begun = time.perf_counter()
-    checkpoint = train(configs, given, run, resume=True)
+    checkpoint = train(configs, given, run)
     seconds = time.perf_counter() - begun
     diarizer = load_checkpoint(checkpoint).eval()
     steps = int(torch.load(checkpoint, weights_only=True)["global_step"])
