@@ -1,6 +1,5 @@
 """recipes/ablation: that cells differ in what they name, and measure what they say."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from scripts import load_script
 from torch import Tensor
 
 from diarize.checkpoint import save_checkpoint
@@ -31,25 +31,15 @@ def beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(RECIPE)
 
 
-def script(path: Path) -> ModuleType:
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where dataclasses look for themselves
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(monkeypatch: pytest.MonkeyPatch, path: Path, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", [path.name, *map(str, arguments)])
-    status: int = script(path).main()
+    status: int = load_script(path).main()
     return status
 
 
 @pytest.fixture
 def ablate() -> ModuleType:
-    return script(RECIPE / "ablate.py")
+    return load_script(RECIPE / "ablate.py")
 
 
 @pytest.fixture

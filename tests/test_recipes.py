@@ -1,6 +1,5 @@
 """The scripts of recipes/mini: what they refuse, and what they write."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import soundfile
+from scripts import load_script
 
 from diarize.audio import SAMPLE_RATE
 from diarize.formats.rttm import read_rttm
@@ -20,11 +20,7 @@ MINI = Path(__file__).parents[1] / "recipes" / "mini"
 
 def script(name: str) -> ModuleType:
     """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, MINI / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(MINI / f"{name}.py")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> int:

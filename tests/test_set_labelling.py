@@ -1,6 +1,5 @@
 """recipes/set_labelling: what its sessions hold, seen in what was written."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scripts import load_script
 
 from diarize.activity import from_turns
 from diarize.config import load_config
@@ -29,11 +29,7 @@ SIZES = ("--sessions", 200, "--dev", 30, "--test", 30)
 
 def script(name: str) -> ModuleType:
     """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, RECIPE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(RECIPE / f"{name}.py")
 
 
 def run(name: str, *arguments: object, module: ModuleType | None = None) -> int:

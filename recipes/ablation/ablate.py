@@ -16,9 +16,7 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -177,6 +175,7 @@ def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> Found:
     import torch
 
     from diarize.checkpoint import load_checkpoint
+    from diarize.experiment import environment
     from diarize.training import train
 
     torch.set_num_threads(1)
@@ -198,7 +197,8 @@ def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> Found:
     for split in SPLITS:
         manifest = sessions if split == "train" else data / cell.task / f"{split}.jsonl"
         found[split] = measure(diarizer, manifest, scored=split.startswith("test"))
-    found |= {"commit": commit(), "machine": machine(), "torch": torch.__version__}
+    here = environment()
+    found |= {name: here[name] for name in ("commit", "changed_files", "machine", "packages")}
     if not cell.is_kept:
         shutil.rmtree(run)
     return found
@@ -206,6 +206,8 @@ def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> Found:
 
 def first_lines(manifest: Path, count: int) -> Path:
     """A manifest of the first lines, beside the whole one, whose paths are relative to it."""
+    from diarize.files import write_text
+
     part = manifest.with_name(f"{manifest.stem}_{count}.jsonl")
     if not part.exists():
         lines = manifest.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -213,9 +215,7 @@ def first_lines(manifest: Path, count: int) -> Path:
             raise SystemExit(
                 f"ablate.py: {manifest}: has {len(lines)} lines, but {count} are needed."
             )
-        beside = part.with_name(f".{part.name}.{os.getpid()}")
-        beside.write_text("".join(lines[:count]), encoding="utf-8")
-        beside.replace(part)
+        write_text(part, "".join(lines[:count]))
     return part
 
 
@@ -295,21 +295,6 @@ def frame_errors(logits: Any, truth: Any, num_frames: Any) -> float:
     said = (logits > 0) & (frames < num_frames[:, None])[:, :, None]
     most = torch.maximum(said.sum(dim=2), ordered.sum(dim=2))
     return float((most - (said & ordered).sum(dim=2)).sum())
-
-
-def commit() -> str:
-    """Of the working tree."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def machine() -> str:
-    """Processor, as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "")
 
 
 if __name__ == "__main__":

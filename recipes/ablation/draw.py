@@ -67,52 +67,41 @@ def main() -> int:
 
 
 def against_size(results: list[Found], of: Any, label: str, path: Path) -> None:
-    """A value against the number of training sessions; a panel for each task and loss."""
-    tasks = [task for task in TASKS if chosen(results, task=task)]
-    figure, panels = pyplot.subplots(
-        len(tasks), len(LOSSES), figsize=(10, 2.7 * len(tasks)), sharex=True, sharey="row",
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for row, task in zip(panels, tasks, strict=True):
-        for panel, loss in zip(row, LOSSES, strict=True):
-            for encoder, color in COLORS.items():
-                points = [
-                    (
-                        size,
-                        [
-                            of(c)
-                            for c in chosen(
-                                results, task=task, loss=loss, size=size, encoder=encoder
-                            )
-                        ],
-                    )
-                    for size in SIZES
-                ]
-                points = [(size, values) for size, values in points if values]
-                if points:
-                    curve(panel, points, encoder, color)
-            panel.set_title(f"{TITLES[task]}\n{TITLES[loss]}", fontsize=9)
-            panel.set_xscale("log", base=2)
-            panel.set_xticks(SIZES, [str(size) for size in SIZES])
-            panel.grid(alpha=0.3)
-        row[0].set_ylabel(label)
-    for panel in panels[-1]:
-        panel.set_xlabel("training sessions")
-    if panels[0][-1].lines:
-        panels[0][-1].legend(fontsize=8)
+    """A value against the number of training sessions: means, and each seed as a dot."""
+
+    def curve(panel: Any, cells: list[Found], name: str, color: str) -> None:
+        found = {size: [of(cell) for cell in chosen(cells, size=size)] for size in SIZES}
+        found = {size: values for size, values in found.items() if values}
+        means = [statistics.mean(values) for values in found.values()]
+        panel.plot(list(found), means, color=color, label=name)
+        for size, values in found.items():
+            panel.plot([size] * len(values), values, ".", color=color, markersize=4)
+
+    figure, panels = grid(results, curve, label, "training sessions")
+    for panel in panels.flat:
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(SIZES, [str(size) for size in SIZES])
     figure.savefig(path, dpi=110)
-
-
-def curve(panel: Any, points: list[tuple[int, list[float]]], name: str, color: str) -> None:
-    """Means, and each seed as a dot."""
-    sizes = [size for size, _ in points]
-    panel.plot(sizes, [statistics.mean(values) for _, values in points], color=color, label=name)
-    for size, values in points:
-        panel.plot([size] * len(values), values, ".", color=color, markersize=4)
 
 
 def by_layer(results: list[Found], path: Path) -> None:
     """Frame error rate of what each layer estimates, of the largest training size."""
+
+    def curve(panel: Any, cells: list[Found], name: str, color: str) -> None:
+        layers = [cell["test_unseen"]["layers"] for cell in chosen(cells, size=SIZES[-1])]
+        if layers:
+            depths = [*range(1, len(layers[0])), 4]
+            means = np.mean(layers, axis=0)
+            panel.plot(depths, means, "o-", color=color, label=name, markersize=4)
+
+    figure, panels = grid(results, curve, "frame error rate, %", "layer")
+    for panel in panels.flat:
+        panel.set_xticks([1, 2, 3, 4], ["1", "2", "3", "output"])
+    figure.savefig(path, dpi=110)
+
+
+def grid(results: list[Found], curve: Any, label: str, below: str) -> tuple[Any, Any]:
+    """A figure and its panels, (task, loss), with the curve that each encoder has in them."""
     tasks = [task for task in TASKS if chosen(results, task=task)]
     figure, panels = pyplot.subplots(
         len(tasks), len(LOSSES), figsize=(10, 2.7 * len(tasks)), sharex=True, sharey="row",
@@ -121,22 +110,17 @@ def by_layer(results: list[Found], path: Path) -> None:
     for row, task in zip(panels, tasks, strict=True):
         for panel, loss in zip(row, LOSSES, strict=True):
             for encoder, color in COLORS.items():
-                cells = chosen(results, task=task, loss=loss, size=SIZES[-1], encoder=encoder)
-                layers = [cell["test_unseen"]["layers"] for cell in cells]
-                if not layers:
-                    continue
-                depths = [*range(1, len(layers[0])), 4]
-                means = np.mean(layers, axis=0)
-                panel.plot(depths, means, "o-", color=color, label=encoder, markersize=4)
+                cells = chosen(results, task=task, loss=loss, encoder=encoder)
+                if cells:
+                    curve(panel, cells, encoder, color)
             panel.set_title(f"{TITLES[task]}\n{TITLES[loss]}", fontsize=9)
-            panel.set_xticks([1, 2, 3, 4], ["1", "2", "3", "output"])
             panel.grid(alpha=0.3)
-        row[0].set_ylabel("frame error rate, %")
+        row[0].set_ylabel(label)
     for panel in panels[-1]:
-        panel.set_xlabel("layer")
+        panel.set_xlabel(below)
     if panels[0][-1].lines:
         panels[0][-1].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    return figure, panels
 
 
 def draw_session(data: Path, run: Path, index: int, path: Path) -> None:

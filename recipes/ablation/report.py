@@ -67,9 +67,8 @@ def tables(results: list[Found]) -> list[str]:
         if cells:
             lines += ["", f"**{task}, {loss.replace('_', '-')} loss**", ""]
             lines += table(cells, ["size", "encoder"], product(SIZES, (*ENCODERS, "supervised")))
-    beside = [c for c in results if c["encoder"] in VARIANTS and c["size"] == 1024]
-    beside = [c for c in chosen(results, task="set", loss="hybrid", size=1024)] if beside else []
-    if beside:
+    beside = chosen(results, task="set", loss="hybrid", size=1024)
+    if {cell["encoder"] for cell in beside} > {*ENCODERS, "supervised"}:
         lines += ["", "**set, hybrid loss, 1024 sessions: what was tried beside**", ""]
         lines += table(beside, ["encoder"], ((name,) for name in (*ENCODERS, *VARIANTS)))
     return lines
