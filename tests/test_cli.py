@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from diarize import __version__
-from diarize.cli import main
+from diarize.cli import _parser, main
 from diarize.errors import ConfigError
 from diarize.formats.rttm import read_rttm, write_rttm
 from diarize.formats.uem import write_uem
@@ -87,6 +87,23 @@ def test_version_and_help(capsys: pytest.CaptureFixture):
         assert f"usage: diarize {verb}" in capsys.readouterr().out
 
 
+def test_a_verb_of_two_words_stands_beside_that_of_one(monkeypatch: pytest.MonkeyPatch):
+    def add(name: str):
+        def declare(verbs):
+            parser = verbs.add_parser(name)
+            parser.add_argument("thing")
+            return parser
+
+        return declare
+
+    monkeypatch.setattr("diarize.cli.VERBS", (add("paint"), add("paint over")))
+    parser = _parser()
+    one, two = (parser.parse_args(words) for words in (["paint", "it"], ["paint", "over", "it"]))
+    assert (one.verb, one.thing) == ("paint", "it")
+    assert (two.verb, two.thing) == ("paint over", "it")
+    assert parser.parse_args(["paint", "./over"]).verb == "paint"
+
+
 @pytest.mark.parametrize("arguments", [[], ["paint"], ["infer"], ["score", "only_one"]])
 def test_bad_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as exit_:
@@ -120,7 +137,7 @@ def test_light_verbs_import_no_torch(tmp_path: Path, audio: Path):
         ["train", "--help"],
     ]
     code = (
-        "import sys\nfrom diarize.cli import main\n"
+        "import sys\nfrom diarize.cli import _parser, main\n"
         f"for call in {calls!r}:\n"
         "    try:\n        status = main(call)\n"
         "    except SystemExit as stop:\n        status = stop.code\n"
@@ -158,7 +175,7 @@ def pipe_without_reader() -> int:
 def test_a_run_that_stops_unfinished_is_no_success(tmp_path: Path, closed: str):
     # A verb that writes to both streams, the one to a file and the other to nobody.
     code = (
-        "import sys, diarize.cli.manifest as verb\nfrom diarize.cli import main\n"
+        "import sys, diarize.cli.manifest as verb\nfrom diarize.cli import _parser, main\n"
         "def run(args):\n    print('half', file=sys.%s, flush=True)\n    return 0\n"
         "verb.run_manifest = run\n"
         "sys.exit(main(['manifest', 'a.wav', *sys.argv[1:]]))\n"

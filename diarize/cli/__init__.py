@@ -10,7 +10,7 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from diarize import __version__
 from diarize.cli.check import add_check
@@ -79,10 +79,23 @@ VERBS = (
 """In the order in which the help lists them."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes a verb of two words, such as ``simulate fit``, where there is one of that name."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        (verbs,) = (a.choices for a in self._actions if a.dest == "verb")
+        if " ".join(words[:2]) in (verbs or ()):
+            words[:2] = [" ".join(words[:2])]
+        return super().parse_known_args(words, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="diarize", description="Who spoke when.")
+    parser = _Parser(prog="diarize", description="Who spoke when.")
     parser.add_argument("--version", action="version", version=f"diarize {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(
+        dest="verb", metavar="VERB", required=True, parser_class=argparse.ArgumentParser
+    )
     for add in VERBS:
         add(verbs).add_argument(
             "--debug", action="store_true", help="show where in the code an error arose"
