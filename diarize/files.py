@@ -8,6 +8,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from diarize.errors import ConfigError
+
+_PACKAGE = Path(__file__).parent
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+"""Settings that are shipped: inside the installed package, beside the checkout's."""
+
+
+def named_or_path(path_or_name: str | Path, folder: str, suffix: str) -> Path:
+    """The path as it is given, or, for a name without folder and ending, that of a shipped file.
+
+    Args:
+        path_or_name: either.
+        folder: of ``conf/`` that holds files of this kind.
+        suffix: of their names.
+
+    Raises:
+        ConfigError: if it is neither, with the names that are known.
+    """
+    path = Path(path_or_name)
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    shipped = CONF / folder / f"{path_or_name}{suffix}"
+    if shipped.exists():
+        return shipped
+    names = sorted(found.stem for found in (CONF / folder).glob(f"*{suffix}"))
+    raise ConfigError(
+        f"{path_or_name}: is neither a file nor a setting by name, but these are known: "
+        f"{', '.join(names) or 'none'}. Give one of them, or the path of a {suffix[1:]} file."
+    )
+
 
 def read_lines(path: str | Path, error: type[Exception]) -> list[str]:
     """Lines of a UTF-8 text file without their line ends; a byte order mark is passed over.

@@ -25,15 +25,11 @@ import numpy.typing as npt
 from omegaconf import DictConfig, OmegaConf
 
 from diarize.errors import ConfigError
+from diarize.files import named_or_path
 from diarize.turns import Turn, in_order
 
 STEP = 0.01
 """Seconds between two looks at the posterior, and the rounding of times."""
-
-_PACKAGE = Path(__file__).parent
-_CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
-PRESETS = _CONF / "postprocess"
-"""Where ``load_postprocess`` finds names: inside the installed package, beside the checkout's."""
 
 Whole = npt.NDArray[np.int64]
 """Times are whole microseconds inside: a turn that 0.1 s of padding completes is complete."""
@@ -80,7 +76,7 @@ def load_postprocess(path_or_name: str | Path) -> PostprocessConfig:
     Raises:
         ConfigError: if there is no such file, or it holds something else.
     """
-    path = _find(path_or_name)
+    path = named_or_path(path_or_name, "postprocess", ".yaml")
     try:
         loaded = OmegaConf.load(path)
         settings = OmegaConf.to_container(loaded) if isinstance(loaded, DictConfig) else None
@@ -160,20 +156,6 @@ def to_turns(
             )
         ]
     return in_order(turns)
-
-
-def _find(path_or_name: str | Path) -> Path:
-    path = Path(path_or_name)
-    if path.exists() or path.suffix or len(path.parts) != 1:
-        return path
-    preset = PRESETS / f"{path_or_name}.yaml"
-    if preset.exists():
-        return preset
-    names = sorted(found.stem for found in PRESETS.glob("*.yaml"))
-    raise ConfigError(
-        f"{path_or_name}: is neither a file nor a setting by name, but these are known: "
-        f"{', '.join(names) or 'none'}. Give one of them, or the path of a YAML file."
-    )
 
 
 def _stretches(

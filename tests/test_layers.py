@@ -20,11 +20,17 @@ LEVEL_3 = LEVEL_2 | {"safetensors"}
 # A module imports from rows above its own, and from packages of its row. Two rows may stand on one
 # level: the lower one serves the other.
 ROWS = [
-    (0, "errors files frames memory turns", LEVEL_0),
-    (1, "activity audio config features formats hub picture postprocess progress score", LEVEL_1),
-    (1, "capture experiment latency liveturns recording stitching", LEVEL_1),
+    (0, "errors frames memory turns", LEVEL_0),
+    (0, "files", LEVEL_0),
+    (
+        1,
+        "activity audio config features formats hub picture postprocess progress score turntaking",
+        LEVEL_1,
+    ),
+    (1, "capture experiment gap latency liveturns recording speech stitching", LEVEL_1),
     (1, "manifest", LEVEL_1),
-    (2, "augment cache corpus encoder.transformer frontend.log_mel losses muon voices", LEVEL_2),
+    (2, "augment", LEVEL_2),
+    (2, "cache corpus encoder.transformer frontend.log_mel losses muon voices", LEVEL_2),
     (2, "encoder frontend simulate", LEVEL_2),
     (3, "data model nemo", LEVEL_3),
     (3, "nemotron", LEVEL_3),
@@ -41,6 +47,7 @@ ROWS = [
 # Packages that one module alone imports, inside the function that needs them.
 INSIDE = {
     "score": {"pyannote"},
+    "gap": {"matplotlib"},
     "picture": {"matplotlib"},
     "hub": {"huggingface_hub"},
     "capture": {"sounddevice"},

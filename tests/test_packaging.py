@@ -251,7 +251,7 @@ def test_wheel_of_the_source_archive_holds_code_weights_and_settings(
         ).decode()
         wheel.extractall(tmp_path / "installed")
     wanted = {str(path.relative_to(source)) for path in (source / "diarize").rglob("*.py")}
-    wanted |= {f"diarize/{path.relative_to(source)}" for path in source.glob("conf/**/*.yaml")}
+    wanted |= {f"diarize/{path.relative_to(source)}" for path in source.glob("conf/**/*.*")}
     weights = (source / "diarize" / "weights").rglob("*")
     wanted |= {str(path.relative_to(source)) for path in weights if path.is_file()}
     assert held == wanted | {"diarize/py.typed"}

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diarize.errors import ConfigError
-from diarize.postprocess import PRESETS, PostprocessConfig, load_postprocess, to_turns
+from diarize.files import CONF
+from diarize.postprocess import PostprocessConfig, load_postprocess, to_turns
 from diarize.turns import Turn
 
 SHIFT = 0.08
@@ -190,6 +191,9 @@ def test_whole_arrays_equal_the_state_machine(
 ) -> None:
     expected = [(a / 1000, b / 1000) for a, b in state_machine(np.array(values), repeat, config)]
     assert spans(values, config, repeat / 100) == expected
+
+
+PRESETS = CONF / "postprocess"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))

@@ -19,7 +19,7 @@ from diarize.cli.infer import add_infer
 from diarize.cli.manifest import add_manifest
 from diarize.cli.models import add_models
 from diarize.cli.score import add_score
-from diarize.cli.simulate import add_simulate
+from diarize.cli.simulate import add_simulate, add_simulate_fit, add_simulate_gap
 from diarize.cli.stream import add_stream
 from diarize.cli.train import add_train
 from diarize.errors import DiarizeError
@@ -69,6 +69,8 @@ VERBS = (
     add_manifest,
     add_check,
     add_simulate,
+    add_simulate_fit,
+    add_simulate_gap,
     add_train,
     add_infer,
     add_stream,

@@ -2,16 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
-from diarize.errors import RttmError, ScoreError
-from diarize.turns import Segment, Turn
-
-Stretch = TypeVar("Stretch", bound=Segment)
-
-MANIFESTS = (".jsonl", ".json")
+from diarize.cli.references import MANIFESTS, gather, read_turns
+from diarize.turns import Segment
 
 
 def add_score(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -53,29 +48,13 @@ def run_score(args: argparse.Namespace) -> int:
     from diarize.score import Condition, score_sessions
 
     condition = Condition(collar=args.collar, skip_overlap=args.skip_overlap)
-    references = _turns(args.reference)
-    hypotheses = _turns(args.hypothesis, references)
+    references = read_turns(args.reference)
+    hypotheses = read_turns(args.hypothesis, references)
     regions = _regions(args.uem, args.reference, hypotheses)
     report = score_sessions(references, hypotheses, condition, regions, args.allow_missing)
     text = report.to_json() if args.json else report.to_text(per_session=args.per_session)
     sys.stdout.write(text.rstrip("\n") + "\n")
     return 0
-
-
-def _turns(place: str, references: Iterable[str] = ()) -> dict[str, list[Turn]]:
-    """Session id -> turns, from RTTM files, a folder of them, or a manifest."""
-    from diarize.formats.rttm import read_rttm
-    from diarize.manifest import read_manifest, reference_turns
-
-    if place.endswith(MANIFESTS):
-        whole: dict[str, list[Turn]] = {}
-        for session in read_manifest(place):  # several lines may be windows of one session
-            whole.setdefault(session.session_id, []).extend(reference_turns(session))
-        return whole
-    found = _gather(Path("/dev/stdin" if place == "-" else place), ".rttm", read_rttm)
-    # One answer without turns to one question: nobody speaks, whatever the file is called.
-    names = list(references)
-    return {names[0]: []} if len(names) == 1 and list(found.values()) == [[]] else found
 
 
 def _regions(
@@ -85,7 +64,7 @@ def _regions(
     from diarize.formats.uem import read_uem
     from diarize.manifest import read_manifest, scored_regions, within_span
 
-    given = None if uem is None else _gather(uem, ".uem", read_uem)
+    given = None if uem is None else gather(uem, ".uem", read_uem)
     if not reference.endswith(MANIFESTS):
         return None if given is None else {**given}
     known: dict[str, list[Segment] | None] = {}
@@ -100,27 +79,3 @@ def _regions(
         whole = None if earlier is None or regions is None else [*earlier, *regions]
         known[session.session_id] = whole
     return {**(dict.fromkeys(hypotheses) if given is None else given), **known}
-
-
-def _gather(
-    place: Path, suffix: str, read: Callable[[Path], dict[str, list[Stretch]]]
-) -> dict[str, list[Stretch]]:
-    """Sessions of a file, or of all files below a folder; an empty file is a silent session."""
-    if not place.is_dir():
-        return read(place) or {place.stem: []}
-    files = sorted(place.rglob(f"*{suffix}"))
-    if not files:
-        raise RttmError(
-            f"{place}: holds no {suffix} file, but at least one is needed. Check the path."
-        )
-    sessions: dict[str, list[Stretch]] = {}
-    source: dict[str, Path] = {}
-    for file in files:
-        for name, stretches in (read(file) or {file.stem: []}).items():
-            if name in sessions:
-                raise ScoreError(
-                    f"{file}: holds session {name!r}, but so does {source[name]}. "
-                    "Leave one of them out."
-                )
-            sessions[name], source[name] = stretches, file
-    return sessions

@@ -1,7 +1,15 @@
-"""``diarize simulate``: conversations mixed from single-speaker utterances, on disk."""
+"""``diarize simulate``: conversations mixed from single-speaker utterances, as people talk."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diarize.cli.references import read_turns
+from diarize.turns import Turn
+
+if TYPE_CHECKING:
+    from diarize.turntaking import Observed
 
 
 def add_simulate(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -29,8 +37,10 @@ def add_simulate(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def run_simulate(args: argparse.Namespace) -> int:
     """Write the sessions, and the path of their manifest on standard output."""
     from diarize.config import load_config
+    from diarize.memory import keep_freed_memory
     from diarize.simulate import SimulationConfig, Simulator, write_sessions
 
+    keep_freed_memory()
     paths = [setting for setting in args.config if "=" not in setting]
     overrides = [setting for setting in args.config if "=" in setting]
     config = load_config(SimulationConfig, paths, overrides)
@@ -45,3 +55,76 @@ def _number(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is asked for, but at least 1 session is made")
     return number
+
+
+def add_simulate_fit(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Declare the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "simulate fit",
+        help="measure how people take turns, for simulations that do as they do",
+        description="Measure pauses, gaps, overlaps, backchannels and turns in references, and "
+        "write them for `diarize simulate --config turn_taking=FILE`. REF is an RTTM file, a "
+        "folder of them, or a manifest that names them.",
+    )
+    parser.add_argument("reference", metavar="REF", nargs="+", help="who spoke when")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="JSON")
+    _add_join(parser)
+    parser.set_defaults(run=run_simulate_fit)
+    return parser
+
+
+def run_simulate_fit(args: argparse.Namespace) -> int:
+    """Write the fit, and its path on standard output."""
+    from diarize.turntaking import fit, write_turn_taking
+
+    write_turn_taking(args.output, fit(_observed(args.reference, args.join)))
+    print(args.output)
+    return 0
+
+
+def add_simulate_gap(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Declare the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "simulate gap",
+        help="compare simulated turn-taking with real, and say what would bring it nearer",
+        description="Compare simulated turn-taking with that of references, and recommend "
+        "settings. REF and SIMULATED are RTTM files, folders of them, or manifests that name them.",
+    )
+    parser.add_argument("reference", metavar="REF", help="who spoke when")
+    parser.add_argument("simulated", metavar="SIMULATED", help="who speaks when in simulation")
+    parser.add_argument("--picture", metavar="FILE", type=Path, help="histograms: png, svg or pdf")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_join(parser)
+    parser.set_defaults(run=run_simulate_gap)
+    return parser
+
+
+def run_simulate_gap(args: argparse.Namespace) -> int:
+    """Print the table, or JSON, and draw the histograms."""
+    from diarize.gap import compare, draw_gap
+    from diarize.picture import need_matplotlib
+
+    if args.picture is not None:
+        need_matplotlib()
+    gap = compare(_observed([args.reference], args.join), _observed([args.simulated], args.join))
+    if args.picture is not None:
+        draw_gap(args.picture, gap)
+    sys.stdout.write(gap.to_json() if args.json else gap.to_text())
+    return 0
+
+
+def _add_join(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--join", metavar="S", type=float, default=0.2,
+        help="a speaker's words with at most so many seconds between are one turn; default 0.2",
+    )  # fmt: skip
+
+
+def _observed(places: list[str], join: float) -> "Observed":
+    """What is seen of turn-taking in the references of some places."""
+    from diarize.turntaking import observe
+
+    sessions: dict[str, list[Turn]] = {}
+    for number, place in enumerate(places):  # two places may name their sessions alike
+        sessions |= {f"{number} {name}": turns for name, turns in read_turns(place).items()}
+    return observe(sessions, join)
