@@ -1,26 +1,21 @@
-"""What rooms, microphones and lines do to speech, as functions of arrays.
+"""What rooms, microphones and lines do to speech.
 
-Every waveform is (sample,) float32; randomness comes from the generator that the caller owns.
+B signals, N samples, K taps; tensors on any device, but for `change_speed`.
 """
 
 import numpy as np
 import soxr
-from numpy.random import Generator
+import torch
 from numpy.typing import NDArray
-from scipy.signal import oaconvolve
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.nn import functional
 
-Waveform = NDArray[np.float32]
-
-
-def level(waveform: Waveform, decibels: float) -> Waveform:
-    """The same signal at a root mean square of so many dB below full scale; silence stays."""
-    power = float(np.mean(np.square(waveform, dtype=np.float64))) if waveform.size else 0.0
-    if power <= 0.0:
-        return waveform
-    return (waveform * np.float32(10 ** (decibels / 20) / np.sqrt(power))).astype(np.float32)
+NOTHING = 1e-20
+"""Power below which there is no sound."""
 
 
-def change_speed(waveform: Waveform, factor: float) -> Waveform:
+def change_speed(waveform: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     """Played so many times faster: tempo, pitch and formants move, which makes another voice.
 
     Ko et al. 2015, "Audio augmentation for speech recognition".
@@ -30,47 +25,67 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
     return soxr.resample(waveform, factor, 1.0, quality="LQ").astype(np.float32)
 
 
-def reverberate(waveform: Waveform, response: Waveform) -> Waveform:
-    """Speech as a room response carries it, same length and power, direct sound kept in place.
+def reverberate(waveform: Tensor, response: Tensor, direct: int) -> Tensor:
+    """Speech as room responses carry it: same length and power, direct sound kept in place.
 
     Args:
-        waveform: (sample,).
-        response: (sample,), an impulse response; its strongest sample is the direct path.
+        waveform: (B, N).
+        response: (B, K), impulse responses.
+        direct: tap of the direct path.
     """
-    if waveform.size == 0:
-        return waveform
-    direct = int(np.argmax(np.abs(response)))
-    wet = oaconvolve(waveform, response)[direct : direct + waveform.size]
-    before = float(np.mean(np.square(waveform, dtype=np.float64)))
-    after = float(np.mean(np.square(wet, dtype=np.float64)))
-    gain = np.sqrt(before / after) if after > 0 else 1.0
-    return (wet * gain).astype(np.float32)
+    num_samples, taps = waveform.shape[1], response.shape[1]
+    size = next_fast_len(4 * taps, real=True)  # blocks that stay in a processor's cache
+    step = size - taps + 1
+    blocks = -(-(num_samples + direct) // step)
+    padded = functional.pad(waveform, (0, blocks * step - num_samples))
+    spectrum = torch.fft.rfft(padded.view(-1, blocks, step), size)
+    spectrum *= torch.fft.rfft(response, size)[:, None]
+    long = torch.fft.irfft(spectrum, size)  # (B, block, size), each over the next one's beginning
+    wet = long[:, :, :step]
+    wet[:, 1:, : taps - 1] += long[:, :-1, step:]
+    wet = wet.flatten(1)[:, direct : direct + num_samples]
+    power = wet.square().sum(dim=1, keepdim=True)
+    gain = (waveform.square().sum(dim=1, keepdim=True) / power.clamp(min=NOTHING)).sqrt()
+    return torch.where(power > NOTHING, wet * gain, 0.0)
 
 
-def add_noise(waveform: Waveform, noise: Waveform, snr: float) -> Waveform:
-    """A mixture at a signal-to-noise ratio, dB, over the whole of both signals.
+def add_noise(
+    waveform: Tensor, noise: Tensor, snr: Tensor, num_samples: Tensor, quiet: float
+) -> Tensor:
+    """Mixtures at a signal-to-noise ratio over the whole of both signals.
 
     Args:
-        waveform: (sample,).
-        noise: (sample,), as long as the waveform.
-        snr: dB.
+        waveform: (B, N), zero beyond each signal.
+        noise: (B, N), likewise.
+        snr: (B,), dB.
+        num_samples: (B,) of each signal.
+        quiet: dB below full scale; speech of this level is thought of where there is none.
     """
-    signal = float(np.mean(np.square(waveform, dtype=np.float64)))
-    power = float(np.mean(np.square(noise, dtype=np.float64)))
-    if signal <= 0.0 or power <= 0.0:
-        return waveform
-    gain = np.sqrt(signal / power) * 10 ** (-snr / 20)
-    return (waveform + noise * np.float32(gain)).astype(np.float32)
+    length = num_samples.clamp(min=1)[:, None]
+    signal = waveform.square().sum(dim=1, keepdim=True) / length
+    power = noise.square().sum(dim=1, keepdim=True) / length
+    signal = torch.where(signal > NOTHING, signal, 10 ** (quiet / 10))
+    gain = (signal / power.clamp(min=NOTHING)).sqrt() * 10 ** (-snr[:, None] / 20)
+    return waveform + torch.where(power > NOTHING, noise * gain, 0.0)
 
 
-def limit_band(waveform: Waveform, sample_rate: int, low: float, high: float) -> Waveform:
-    """Only the frequencies between ``low`` and ``high`` Hz, as a telephone line passes them."""
-    spectrum = np.fft.rfft(waveform)
-    frequency = np.fft.rfftfreq(waveform.size, 1 / sample_rate)
-    spectrum[(frequency < low) | (frequency > high)] = 0
-    return np.fft.irfft(spectrum, waveform.size).astype(np.float32)
+def limit_band(waveform: Tensor, sample_rate: int, low: float, high: float) -> Tensor:
+    """Only the frequencies between ``low`` and ``high`` Hz, (B, N), as a line passes them."""
+    spectrum = torch.fft.rfft(waveform)
+    frequency = torch.fft.rfftfreq(waveform.shape[1], 1 / sample_rate, device=waveform.device)
+    inside = (frequency >= low) & (frequency <= high)
+    limited: Tensor = torch.fft.irfft(torch.where(inside, spectrum, 0), waveform.shape[1])
+    return limited
 
 
-def chance(rng: Generator, probability: float) -> bool:
-    """True with a probability; always draws, so that later draws do not depend on it."""
-    return bool(rng.random() < probability)
+def overdrive(waveform: Tensor, decibels: Tensor) -> Tensor:
+    """As a recorder clips what is too loud: the peak so much above full scale, and cut off there.
+
+    Args:
+        waveform: (B, N).
+        decibels: (B,), NaN where the peak is at most brought down to full scale.
+    """
+    peak = waveform.abs().amax(dim=1, keepdim=True).clamp(min=NOTHING)
+    asked = 10 ** (decibels[:, None] / 20) / peak
+    gain = torch.where(decibels.isnan()[:, None], 1 / peak.clamp(min=1.0), asked)
+    return (waveform * gain).clamp(-1.0, 1.0)

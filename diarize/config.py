@@ -101,14 +101,14 @@ def check_least(config: Any, **least: float) -> None:
 
 
 def check_shares(config: Any, *names: str) -> None:
-    """See that settings that say how often are from 0 to 1.
+    """See that settings that say how often are from 0 to 1; null is no number and passes.
 
     Raises:
         ConfigError: for the first that is not.
     """
     for name in names:
         value = getattr(config, name)
-        if not 0 <= value <= 1:
+        if value is not None and not 0 <= value <= 1:
             raise ConfigError(f"{name} is {value:g}, but a share is from 0 to 1. Change it.")
 
 

@@ -20,10 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diarize.audio import SAMPLE_RATE, TOLERANCE, read_audio
+from diarize.augment import change_speed
 from diarize.errors import AudioError, ManifestError
 from diarize.files import replacing
 from diarize.manifest import Session, read_manifest
 from diarize.progress import progress
+from diarize.speech import SHORTEST, by_energy, by_words
+
+LAYOUT = 2
+"""Of cached files; another one is another name."""
 
 KEPT = 30
 """Days after their last use that decoded samples stay in the cache."""
@@ -43,16 +48,20 @@ class Corpus:
         samples: (sample,) int16 at 16 kHz, memory-mapped.
         start: (utterance,) first sample of each.
         length: (utterance,) samples of each.
+        power: (utterance,) mean square of each, full scale being 1.
         voice: (utterance,) index into ``speakers``.
-        speakers: labels, sorted; "" for lines without one.
+        speakers: labels, sorted, those of one speaker at all speeds together; "" for lines without.
+        speeds: at which every utterance is there; each makes another voice.
         where: the manifest, for messages.
     """
 
     samples: NDArray[np.int16]
     start: NDArray[np.int64]
     length: NDArray[np.int64]
+    power: NDArray[np.float64]
     voice: NDArray[np.int64]
     speakers: tuple[str, ...]
+    speeds: tuple[float, ...] = (1.0,)
     where: str = "corpus"
 
     def utterance(
@@ -73,7 +82,12 @@ class Corpus:
 
     @classmethod
     def from_manifest(
-        cls, path: str | Path, cache: str | Path | None = None, spoken: bool = True
+        cls,
+        path: str | Path,
+        cache: str | Path | None = None,
+        spoken: bool = True,
+        speeds: Sequence[float] = (1.0,),
+        trim: bool = False,
     ) -> "Corpus":
         """Decode a manifest of utterances, or map what an earlier call decoded.
 
@@ -83,10 +97,13 @@ class Corpus:
             path: manifest; each line a stretch of a recording, with ``speaker`` if spoken.
             cache: folder for the decoded samples; by default ``$XDG_CACHE_HOME/diarize``.
             spoken: whether each line must name its speaker.
+            speeds: at which utterances are kept, each a voice of its own (Ko et al. 2015).
+            trim: make an utterance of each stretch of speech in a line, by its ``words`` and
+                ``alignments``, else by energy.
 
         Raises:
-            ManifestError: for an empty manifest, a line without a speaker, or one whose audio is
-                too short.
+            ManifestError: for an empty manifest, a line without a speaker, one whose audio is
+                too short, or if no utterance is left.
             AudioError: if a recording cannot be read, or the cache cannot be written.
         """
         sessions = read_manifest(path)
@@ -105,11 +122,26 @@ class Corpus:
                     f"{session.where}: has no 'speaker', but simulation must know who talks. "
                     "Add the key, or give this manifest as noise."
                 )
-        samples, start, length = _decoded(sessions, _cache_folder(cache))
-        speakers = tuple(sorted({s.speaker or "" for s in sessions}))
-        index = {speaker: number for number, speaker in enumerate(speakers)}
-        voice = np.array([index[s.speaker or ""] for s in sessions], dtype=np.int64)
-        return cls(samples, start, length, voice, speakers, str(path))
+        speeds = tuple(dict.fromkeys(speeds))
+        samples, spans = _decoded(sessions, _cache_folder(cache), speeds, trim)
+        long = spans[:, 1] >= SHORTEST * SAMPLE_RATE
+        if spoken and not long.all():
+            told = (
+                f"{path}: {np.sum(~long)} of {len(long)} utterances are shorter than {SHORTEST} s"
+            )
+            if not long.any():
+                raise ManifestError(
+                    f"{told}, but a corpus needs at least 1 that is not. Add speech."
+                )
+            print(f"{told}, and left out", file=sys.stderr)
+            spans = spans[long]
+        start, length, energy, line, speed = spans.T
+        labels = sorted({s.speaker or "" for s in sessions})
+        index = {speaker: number * len(speeds) for number, speaker in enumerate(labels)}
+        voice = np.array([index[s.speaker or ""] for s in sessions], dtype=np.int64)[line] + speed
+        speakers = tuple(_name(label, speed) for label in labels for speed in speeds)
+        power = energy / np.maximum(length, 1) / 32768**2
+        return cls(samples, start, length, power, voice, speakers, speeds, str(path))
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process maps the same file: hours of speech are not sent through a pipe.
@@ -130,18 +162,29 @@ def _cache_folder(cache: str | Path | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diarize"
 
 
+def _name(speaker: str, speed: float) -> str:
+    """Another speed is another voice."""
+    return speaker if speed == 1.0 else f"{speaker}@{speed:g}"
+
+
 def _decoded(
-    sessions: Sequence[Session], folder: Path
-) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
-    """All utterances end to end, from the cache where the same files were decoded before."""
-    key = [(str(s.audio.resolve()), _stamp(s.audio), s.offset, s.duration) for s in sessions]
+    sessions: Sequence[Session], folder: Path, speeds: tuple[float, ...], trim: bool
+) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    """All utterances end to end, from the cache where the same files were decoded before.
+
+    Returns:
+        (sample,), and (utterance, 5): first sample, samples, sum of their squares, line, speed.
+    """
+    lines = [(str(s.audio.resolve()), _stamp(s.audio), s.offset, s.duration) for s in sessions]
+    words = [(s.extra.get("words"), s.extra.get("alignments")) for s in sessions if trim]
+    key = [LAYOUT, lines, speeds, words]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     samples_path, spans_path = folder / f"{name}.int16", folder / f"{name}.spans.npy"
     if not (spans_path.exists() and samples_path.exists()):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _prune(folder)
-            _decode(sessions, samples_path, spans_path)
+            _decode(sessions, samples_path, spans_path, speeds, trim)
         except OSError as error:
             raise AudioError(
                 f"{folder}: cannot be written ({error.strerror}), but decoded audio is kept there. "
@@ -150,8 +193,7 @@ def _decoded(
     with suppress(OSError):  # a cache that others may only read
         for path in (samples_path, spans_path):
             os.utime(path)
-    start, length = np.load(spans_path)
-    return _mapped(samples_path), start, length
+    return _mapped(samples_path), np.load(spans_path)
 
 
 def _prune(folder: Path) -> None:
@@ -165,7 +207,8 @@ def _prune(folder: Path) -> None:
 
 
 def _mapped(path: Path) -> NDArray[np.int16]:
-    return np.memmap(path, dtype=np.int16, mode="r")
+    # Copied on write, which nobody does: torch takes no array that cannot be written.
+    return np.memmap(path, dtype=np.int16, mode="c")
 
 
 def _stamp(audio: Path) -> tuple[int, int] | None:
@@ -177,12 +220,18 @@ def _stamp(audio: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _decode(sessions: Sequence[Session], samples_path: Path, spans_path: Path) -> None:
+def _decode(
+    sessions: Sequence[Session],
+    samples_path: Path,
+    spans_path: Path,
+    speeds: tuple[float, ...],
+    trim: bool,
+) -> None:
     """Decode each recording once; the spans are written last and so vouch for the samples."""
     by_audio: dict[Path, list[int]] = {}
     for number, session in enumerate(sessions):
         by_audio.setdefault(session.audio, []).append(number)
-    spans = np.zeros((2, len(sessions)), dtype=np.int64)  # start, length
+    spans: list[tuple[int, int, int, int, int]] = []
     total = 0
     print(f"decoding {len(by_audio)} recordings into {samples_path.parent}", file=sys.stderr)
     with (
@@ -196,16 +245,34 @@ def _decode(sessions: Sequence[Session], samples_path: Path, spans_path: Path) -
             except AudioError as error:
                 raise AudioError(f"{sessions[numbers[0]].where}: {error}") from None
             for number in numbers:
-                piece = _part(waveform, sessions[number])
-                file.write(piece.tobytes())
-                spans[:, number] = total, piece.size
-                total += piece.size
+                for piece in _stretches(_part(waveform, sessions[number]), sessions[number], trim):
+                    for speed, factor in enumerate(speeds):
+                        samples = _whole_steps(change_speed(piece, factor))
+                        file.write(samples.tobytes())
+                        energy = int(np.square(samples, dtype=np.int64).sum())
+                        spans.append((total, samples.size, energy, number, speed))
+                        total += samples.size
             done(1)
+    by_line = sorted(spans, key=lambda span: span[3])  # speeds of a stretch stay together
     with replacing(spans_path) as beside, beside.open("wb") as file:
-        np.save(file, spans)
+        np.save(file, np.array(by_line, dtype=np.int64).reshape(-1, 5))
 
 
-def _part(waveform: NDArray[np.float32], session: Session) -> NDArray[np.int16]:
+def _stretches(
+    waveform: NDArray[np.float32], session: Session, trim: bool
+) -> list[NDArray[np.float32]]:
+    """The utterances of a line."""
+    if not trim:
+        return [waveform]
+    spans = by_words(session.extra, session.offset, waveform.size, session.where)
+    return [waveform[a:b] for a, b in (by_energy(waveform) if spans is None else spans)]
+
+
+def _whole_steps(waveform: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
+
+
+def _part(waveform: NDArray[np.float32], session: Session) -> NDArray[np.float32]:
     """The samples of one line of its decoded recording."""
     lasts = waveform.size / SAMPLE_RATE
     if session.offset >= lasts:
@@ -221,4 +288,4 @@ def _part(waveform: NDArray[np.float32], session: Session) -> NDArray[np.int16]:
     part = waveform[round(session.offset * SAMPLE_RATE) :]
     if session.duration is not None:
         part = part[: max(round(session.duration * SAMPLE_RATE), 1)]
-    return np.clip(np.round(part * 32768), -32768, 32767).astype(np.int16)
+    return part

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tones import SAMPLE_RATE, write_corpus, write_lines, write_noise
+from tones import SAMPLE_RATE, tone, write_corpus, write_lines, write_noise
 
 from diarize import corpus as corpus_module
 from diarize.corpus import Corpus
@@ -46,7 +46,7 @@ def test_samples_are_rounded_to_the_nearest_step_and_clipped(tmp_path: Path) -> 
     values = np.array([0.4, 0.6, -0.4, -0.6, 32767.4, 40000.0, -40000.0]) / 32768
     soundfile.write(tmp_path / "a.wav", values.astype(np.float32), SAMPLE_RATE, "FLOAT")
     manifest = write_lines(tmp_path / "m.jsonl", [{"audio_filepath": "a.wav", "speaker": "x"}])
-    corpus = Corpus.from_manifest(manifest, tmp_path / "cache")
+    corpus = Corpus.from_manifest(manifest, tmp_path / "cache", spoken=False)
     assert corpus.samples.dtype == np.int16
     assert corpus.samples.tolist() == [0, 1, 0, -1, 32767, 32767, -32768]
 
@@ -207,3 +207,49 @@ def test_hundredths_past_the_end_are_rounding(tmp_path: Path) -> None:
 def test_empty_manifest_is_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"m\.jsonl: has 0 lines, but .* at least 1"):
         Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", []), tmp_path / "cache")
+
+
+def test_every_utterance_is_there_at_every_speed(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "speech", 2, 2)
+    corpus = Corpus.from_manifest(manifest, tmp_path / "cache", speeds=[0.5, 1.0, 0.5])
+    assert corpus.speeds == (0.5, 1.0)
+    assert corpus.speakers == ("speaker_0@0.5", "speaker_0", "speaker_1@0.5", "speaker_1")
+    assert corpus.voice.tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
+    assert corpus.length.tolist() == [32000, 16000, 40000, 20000] * 2
+    slow, plain = corpus.utterance(0), corpus.utterance(1)
+    assert np.corrcoef(slow[::2], plain)[0, 1] > 0.99
+
+
+def test_power_is_that_of_each_utterance(tmp_path: Path) -> None:
+    corpus = Corpus.from_manifest(write_corpus(tmp_path / "speech"), tmp_path / "cache")
+    for index, power in enumerate(corpus.power):
+        wave = corpus.utterance(index).astype(np.float64)
+        assert power == pytest.approx(np.mean(wave**2), rel=1e-5)
+
+
+def test_trimmed_utterances_are_stretches_of_speech(tmp_path: Path) -> None:
+    silence = np.zeros(SAMPLE_RATE // 2, np.float32)
+    said = np.concatenate([silence, tone(200.0, 1.0), silence, tone(200.0, 0.5), silence])
+    soundfile.write(tmp_path / "a.wav", said, SAMPLE_RATE)
+    words = {"words": ["", "one", ""], "alignments": [0.5, 1.5, 3.0]}
+    lines = [{"audio_filepath": "a.wav", "speaker": "x"} | extra for extra in ({}, words)]
+    manifest = write_lines(tmp_path / "m.jsonl", lines)
+    whole = Corpus.from_manifest(manifest, tmp_path / "cache")
+    assert whole.length.tolist() == [said.size, said.size]
+    trimmed = Corpus.from_manifest(manifest, tmp_path / "cache", trim=True)
+    assert (trimmed.length / SAMPLE_RATE).tolist() == [1.1, 0.6, 1.0]  # two by energy, one by words
+    assert trimmed.voice.tolist() == [0, 0, 0]
+
+
+def test_utterances_too_short_are_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(200.0, 1.0), SAMPLE_RATE)
+    line = {"audio_filepath": "a.wav", "speaker": "x"}
+    lines = [line | {"duration": 0.05}, line, line | {"duration": 0.09}]
+    corpus = Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", lines), tmp_path / "cache")
+    assert corpus.length.tolist() == [SAMPLE_RATE]
+    told = "m.jsonl: 2 of 3 utterances are shorter than 0.1 s, and left out\n"
+    assert capsys.readouterr().err.endswith(told)
+    with pytest.raises(ManifestError, match=r"1 of 1 utterances are shorter than 0\.1 s, but"):
+        Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", lines[:1]), tmp_path / "cache")

@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scipy.stats import wasserstein_distance
 from tones import PITCHES, SAMPLE_RATE, tone, write_corpus, write_lines, write_noise
 
+from diarize.activity import arrival_order, from_turns
 from diarize.config import load_config
 from diarize.corpus import Corpus
 from diarize.errors import AudioError, ConfigError, ManifestError
+from diarize.frames import FrameGrid
 from diarize.simulate import SimulationConfig, Simulator
+from diarize.simulate.plan import Plan
 from diarize.turns import Turn, merge
+from diarize.turntaking import fit, observe, read_turn_taking
 
 Make = Callable[..., Simulator]
 
@@ -167,8 +172,9 @@ def test_a_speaker_who_says_too_little_is_not_used(simulator: Make, speech: Corp
     assert heard == set(maker.voices)
 
 
-def test_each_speed_is_another_voice(simulator: Make) -> None:
-    maker = simulator(**INDEPENDENT, speed=[0.9, 1.0, 1.0])
+def test_each_speed_is_another_voice(tmp_path: Path) -> None:
+    config = SimulationConfig(**INDEPENDENT, min_voice=0.5, speed=[0.9, 1.0, 1.0])
+    maker = Simulator.from_manifests(config, write_corpus(tmp_path, 4, 3, 0.4), cache=tmp_path)
     assert maker.voices[:2] == ["speaker_0@0.9", "speaker_0"]
     assert len(maker.voices) == 8
     heard = {turn.speaker for i in range(30) for turn in maker.session(i)[1]}
@@ -277,6 +283,91 @@ def test_long_utterances_are_cut(simulator: Make) -> None:
     settings = {"overlap": 0.0, "backchannel": 0.0, "max_turn": 0.2}
     _, turns = simulator(**CONVERSATION | settings).session(0)
     assert max(turn.duration for turn in turns) <= 0.2 + 1e-9
+
+
+def test_fitted_conversations_go_as_the_references_did(tmp_path: Path) -> None:
+    # Ten tones with long utterances, so that turns of any length can be said.
+    corpus = Corpus.from_manifest(write_corpus(tmp_path, 6, 2, 8.0), tmp_path)
+    config = SimulationConfig(independent_share=0.0, duration=900.0, turn_taking="ami")
+    maker = Simulator(config, corpus)
+    made = maker.turns(maker.plan(range(30)))
+    seen = observe({str(index): turns for index, turns in enumerate(made)}, join=0.0)
+    wanted = read_turn_taking("ami")
+    for name, bound in (
+        ("turn", 0.15), ("pause", 0.15), ("gap", 0.15), ("overlap", 0.25), ("backchannel", 0.15),
+    ):  # fmt: skip
+        real = np.interp(np.linspace(0, 1, 5000), np.linspace(0, 1, 101), getattr(wanted, name))
+        far = wasserstein_distance(real, getattr(seen, name))
+        assert far < bound * real.mean(), name
+    fitted = fit(seen)
+    assert fitted.hold == pytest.approx(wanted.hold, abs=0.03)
+    assert fitted.interrupt == pytest.approx(wanted.interrupt, abs=0.03)
+    assert fitted.returns == pytest.approx(wanted.returns, abs=0.05)
+    assert fitted.silence == pytest.approx(wanted.silence, abs=0.02)
+    assert fitted.overlapped == pytest.approx(wanted.overlapped, abs=0.03)
+    assert np.bincount(seen.speakers)[4] >= 25
+
+
+@pytest.mark.parametrize(("silence", "overlap"), [(0.1, 0.12), (0.3, 0.05), (0.0, 0.2)])
+def test_shares_of_silence_and_overlap_reach_their_targets(
+    tmp_path: Path, silence: float, overlap: float
+) -> None:
+    config = SimulationConfig(
+        **(CONVERSATION | {"duration": 200.0}), num_speakers=[0, 0, 0, 1],
+        silence_ratio=silence, overlap_ratio=overlap, ratio_spread=0.0,
+    )  # fmt: skip
+    maker = Simulator(config, Corpus.from_manifest(write_corpus(tmp_path, 4, 3, 3.0), tmp_path))
+    seen = observe(dict(enumerate(maker.turns(maker.plan(range(20))))), join=0.0)
+    assert 1 - seen.speech / seen.total == pytest.approx(silence, abs=0.015)
+    assert seen.overlapped / seen.speech == pytest.approx(overlap, abs=0.015)
+
+
+# ---- whole batches
+
+
+SHORTER = CONVERSATION | {"duration": 5.0}
+
+
+FEW = ENDLESS | {"min_utterances": 1, "max_utterances": 4}
+
+
+@pytest.mark.parametrize("style", [INDEPENDENT, SHORTER, FEW, SHORTER | {"midst": 1.0}])
+def test_a_batch_holds_the_sessions_and_their_activity(
+    simulator: Make, noise: Corpus, style: dict
+) -> None:
+    rooms = [np.random.default_rng(k).normal(size=(400 + k, 3)).astype(np.float32) for k in (0, 1)]
+    sound = {"noise": 0.5, "reverberation": 0.5, "telephone": 0.2, "clipping": 0.2}
+    maker = simulator(seed=3, noises=noise, rooms=rooms, **style, **sound, num_speakers=[1, 1, 2])
+    grid = FrameGrid(SAMPLE_RATE, 1280)
+    plan = maker.plan(range(10, 18))
+    mixture = maker.mix(plan, grid)
+    for row, turns in enumerate(maker.turns(plan)):
+        waveform, same_turns = maker.session(10 + row)
+        length = int(mixture.num_samples[row])
+        assert turns == same_turns and length == waveform.size
+        # Filtered at another length, a band has other edges by a fraction of a hertz.
+        near = 1e-4 if style is FEW else 1e-5
+        assert mixture.waveform[row, :length].numpy() == pytest.approx(waveform, abs=near)
+        assert not mixture.waveform[row, length:].any()
+        truth = from_turns(turns, grid, mixture.activity.shape[1], 3).matrix
+        active = mixture.activity[row].numpy()
+        assert np.array_equal(active[:, arrival_order(active)], truth)
+
+
+def test_activity_is_where_each_speakers_own_track_has_energy(simulator: Make) -> None:
+    maker = simulator(**CONVERSATION, num_speakers=[0, 0, 1])
+    plan = maker.plan(range(6))
+    active = maker.mix(plan, FrameGrid(SAMPLE_RATE, 160)).activity
+    for talker in range(3):
+        alone = plan.script.talker == talker
+        events = ("session", "talker", "utterance", "first", "start", "length")
+        own = {name: getattr(plan.script, name)[alone] for name in events}
+        track = maker.mix(
+            Plan(replace(plan.script, **own), plan.scene), FrameGrid(SAMPLE_RATE, 160)
+        )
+        energy = track.waveform[:, : 160 * (track.waveform.shape[1] // 160)]
+        energy = energy.reshape(len(energy), -1, 160).square().sum(dim=2) > 1e-6
+        assert (energy == (active[:, : energy.shape[1], talker] > 0)).float().mean() > 0.98
 
 
 # ---- rooms, noise, lines
@@ -401,6 +492,9 @@ def test_what_would_never_be_heard_is_refused(tmp_path: Path, manifest: str, nam
         ({"min_utterances": 0}, r"min_utterances is 0, but it is at least 1"),
         ({"min_utterances": 30}, r"max_utterances is 20, but min_utterances is 30"),
         ({"snr": [20.0, 5.0]}, r"snr is \[20\.0, 5\.0\], but a range has 2 ends, the lower first"),
+        ({"overdrive": [6.0]}, r"overdrive is \[6\.0\], but a range has 2 ends, the lower first"),
+        ({"silence_ratio": 0.1}, r"silence_ratio is 0\.1 and overlap_ratio None, but they are"),
+        ({"silence_ratio": 1.2}, r"silence_ratio is 1\.2, but a share is from 0 to 1"),
         ({"speed": []}, r"speed is \[\], but it lists at least 1 speed"),
         ({"speed": [1.0, 0.0]}, r"speed is \[1\.0, 0\.0\], but .* all above 0"),
     ],

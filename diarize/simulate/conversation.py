@@ -1,0 +1,133 @@
+"""Conversations on one floor, many at once: held, handed over, taken early or commented on.
+
+B sessions, S talkers of the largest of them, R of the sessions.
+"""
+
+import numpy as np
+from scipy.special import gammaincinv
+
+from diarize.audio import SAMPLE_RATE
+from diarize.simulate.draws import Draws
+from diarize.simulate.manner import Manner
+from diarize.simulate.plan import Floats, Ints
+from diarize.simulate.steer import Steer
+from diarize.simulate.talks import PIECES, Talks, to_samples
+
+BACKCHANNELS = 5
+"""Most backchannels within one turn."""
+
+
+class Conversation:
+    """Who has the floor, and who had it before, turn by turn.
+
+    Args:
+        manner: how the floor passes on.
+        talks: who talks; takes down what is said.
+        steer: targets of silence and overlap, or None.
+        draws: of these sessions.
+        slowness: (B,) how much longer silences are than the manner says.
+    """
+
+    def __init__(
+        self, manner: Manner, talks: Talks, steer: Steer | None, draws: Draws, slowness: Floats
+    ) -> None:
+        self._manner, self._talks, self._steer, self._draws = manner, talks, steer, draws
+        self._slowness = slowness
+        self._number = (talks.voice >= 0).sum(axis=1)
+        shares = gammaincinv(manner.dominance, draws("share", talks.voice.shape[1]))
+        self._shares = shares * (talks.voice >= 0)
+        self._holder = _choice(draws("holder"), self._shares)
+        self._former = np.full(len(slowness), -1)
+        self._free = np.zeros(talks.voice.shape, dtype=np.int64)
+        self._position = to_samples(manner.pause(draws("begin")) * slowness)
+        self._taken = np.zeros(len(slowness), dtype=np.int64)
+        """(B,) how long the holder has talked when the one before him ends."""
+
+    def go(self, rows: Ints, limit: Ints) -> None:
+        """Let sessions ``rows`` (R,) go on to sample ``limit`` (B,)."""
+        if self._steer is not None:
+            self._steer.begin(self._position)
+        round_ = 0
+        rows = rows[self._position[rows] < limit[rows]]
+        while len(rows):
+            drawn = self._draws("turn", 8 + PIECES, step=round_)[rows].T
+            start, end = self._turn(rows, drawn[0], drawn[8:])
+            for chance in range(BACKCHANNELS):
+                words = self._draws("backchannel", 4, step=round_ * BACKCHANNELS + chance)
+                self._backchannel(rows, words[rows].T, start, end, chance)
+            self._pass_on(rows, drawn[1:8], start, end)
+            rows = rows[self._position[rows] < limit[rows]]
+            round_ += 1
+
+    def _turn(self, rows: Ints, drawn: Floats, pieces: Floats) -> tuple[Ints, Ints]:
+        """The holders' turns: where they begin and end, (R,)."""
+        manner, holder = self._manner, self._holder[rows]
+        start = np.maximum(self._position[rows], self._free[rows, holder])
+        # Who takes the floor keeps it beyond the words of whom he takes it from.
+        wanted = np.maximum(to_samples(manner.turn(drawn)), self._taken[rows] + SAMPLE_RATE // 10)
+        end = self._talks.turn(rows, holder, start, wanted, pieces, manner.fills)
+        self._free[rows, holder] = end
+        return start, end
+
+    def _pass_on(self, rows: Ints, drawn: Floats, start: Ints, end: Ints) -> None:
+        """Who has the floor next, and from when on."""
+        manner, holder = self._manner, self._holder[rows]
+        holds = (self._number[rows] == 1) | (drawn[0] < manner.hold)
+        early = ~holds & (drawn[1] < manner.interrupt)
+        silence = np.where(holds, manner.pause(drawn[2]), manner.gap(drawn[2]))
+        silence = to_samples(silence * self._slowness[rows])
+        overlap = to_samples(manner.overlap(drawn[3]))
+        if self._steer is not None:
+            early, silence, overlap = self._steer.decide(
+                drawn[1], rows, end, silence, overlap, holds
+            )
+        overlap = np.where(early, np.minimum(overlap, end - start), 0)
+        if self._steer is not None:
+            self._steer.overlapped[rows] += overlap
+        self._taken[rows] = overlap
+        self._position[rows] = np.where(early, end - overlap, end + silence)
+        following = self._following(drawn[4:7], rows, holder)
+        self._former[rows] = np.where(holds, self._former[rows], holder)
+        self._holder[rows] = np.where(holds, holder, following)
+
+    def _following(self, drawn: Floats, rows: Ints, holder: Ints) -> Ints:
+        """Who would take the floor from the holder, (R,)."""
+        chances, former = self._shares[rows], self._former[rows]
+        chances[np.arange(len(rows)), holder] = 0.0
+        following = _choice(drawn[0], chances)
+        if np.isnan(self._manner.returns):
+            return following
+        third = (former >= 0) & (self._number[rows] > 2)
+        chances[np.flatnonzero(third), former[third]] = 0.0
+        returned = np.where(drawn[1] < self._manner.returns, former, _choice(drawn[2], chances))
+        return np.where(third, returned, following)
+
+    def _backchannel(self, rows: Ints, drawn: Floats, start: Ints, end: Ints, chance: int) -> None:
+        """Somebody else says something within the turn, perhaps."""
+        manner = self._manner
+        expected = manner.backchannels((end - start) / SAMPLE_RATE)
+        # Of a fit, each of the most that there are is as likely; else there is but one.
+        share = expected / BACKCHANNELS if manner.fills else expected * (chance == 0)
+        said = np.flatnonzero((self._number[rows] > 1) & (drawn[0] < share))
+        row, number, room = rows[said], self._number[rows[said]], (end - start)[said]
+        other = 1 + (drawn[1, said] * (number - 1)).astype(np.int64)
+        other = (self._holder[row] + other) % number
+        wanted = to_samples(manner.backchannel(drawn[2, said]))
+        utterance, first, length = self._talks.take(row, other, wanted, drawn[3, said])
+        if manner.fills:  # it ends within the turn, as what was fitted did
+            after = drawn[3, said] * np.maximum(room - length, 0)
+        else:
+            after = (0.2 + 0.7 * drawn[3, said]) * room
+        at = np.maximum(start[said] + after.astype(np.int64), self._free[row, other])
+        self._talks.say(row, other, utterance, first, at, length)
+        self._free[row, other] = at + length
+        if self._steer is not None:
+            within = np.minimum(at + length, end[said]) - at
+            self._steer.overlapped[row] += np.maximum(within, 0)
+
+
+def _choice(uniform: Floats, weights: Floats) -> Ints:
+    """A column of each row (row, column), as often as its weight says."""
+    reached = weights.cumsum(axis=1)
+    chosen = (uniform[:, None] * reached[:, -1:] >= reached).sum(axis=1)
+    return np.minimum(chosen, weights.shape[1] - 1)
