@@ -25,25 +25,28 @@ def change_speed(waveform: NDArray[np.float32], factor: float) -> NDArray[np.flo
     return soxr.resample(waveform, factor, 1.0, quality="LQ").astype(np.float32)
 
 
-def reverberate(waveform: Tensor, response: Tensor, direct: int) -> Tensor:
+def reverberate(waveform: Tensor, response: Tensor, direct: int, num_samples: Tensor) -> Tensor:
     """Speech as room responses carry it: same length and power, direct sound kept in place.
 
     Args:
-        waveform: (B, N).
+        waveform: (B, N), zero beyond each signal.
         response: (B, K), impulse responses.
         direct: tap of the direct path.
+        num_samples: (B,) of each signal, beyond which its tail is not heard either.
     """
-    num_samples, taps = waveform.shape[1], response.shape[1]
+    longest, taps = waveform.shape[1], response.shape[1]
     size = next_fast_len(4 * taps, real=True)  # blocks that stay in a processor's cache
     step = size - taps + 1
-    blocks = -(-(num_samples + direct) // step)
-    padded = functional.pad(waveform, (0, blocks * step - num_samples))
+    blocks = -(-(longest + direct) // step)
+    padded = functional.pad(waveform, (0, blocks * step - longest))
     spectrum = torch.fft.rfft(padded.view(-1, blocks, step), size)
     spectrum *= torch.fft.rfft(response, size)[:, None]
     long = torch.fft.irfft(spectrum, size)  # (B, block, size), each over the next one's beginning
     wet = long[:, :, :step]
     wet[:, 1:, : taps - 1] += long[:, :-1, step:]
-    wet = wet.flatten(1)[:, direct : direct + num_samples]
+    wet = wet.flatten(1)[:, direct : direct + longest]
+    time = torch.arange(longest, device=waveform.device)
+    wet = torch.where(time < num_samples[:, None], wet, 0.0)
     power = wet.square().sum(dim=1, keepdim=True)
     gain = (waveform.square().sum(dim=1, keepdim=True) / power.clamp(min=NOTHING)).sqrt()
     return torch.where(power > NOTHING, wet * gain, 0.0)
@@ -69,11 +72,17 @@ def add_noise(
     return waveform + torch.where(power > NOTHING, noise * gain, 0.0)
 
 
-def limit_band(waveform: Tensor, sample_rate: int, low: float, high: float) -> Tensor:
-    """Only the frequencies between ``low`` and ``high`` Hz, (B, N), as a line passes them."""
+def limit_band(waveform: Tensor, sample_rate: int, band: Tensor) -> Tensor:
+    """Only the frequencies that a line passes, (B, N).
+
+    Args:
+        waveform: (B, N).
+        sample_rate: Hz.
+        band: (B, 2), lowest and highest frequency, Hz.
+    """
     spectrum = torch.fft.rfft(waveform)
     frequency = torch.fft.rfftfreq(waveform.shape[1], 1 / sample_rate, device=waveform.device)
-    inside = (frequency >= low) & (frequency <= high)
+    inside = (frequency >= band[:, :1]) & (frequency <= band[:, 1:])
     limited: Tensor = torch.fft.irfft(torch.where(inside, spectrum, 0), waveform.shape[1])
     return limited
 

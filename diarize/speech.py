@@ -105,4 +105,5 @@ def _joined(edges: Spans, num_samples: int, margin: float = MARGIN) -> Spans:
     ends = edges[np.concatenate([apart, [True]]), 1]
     long = ends - begins >= SHORTEST * SAMPLE_RATE
     spans = np.stack([begins[long], ends[long]], axis=1)
-    return np.clip(spans + round(margin * SAMPLE_RATE) * np.array([-1, 1]), 0, num_samples)
+    spans += round(margin * SAMPLE_RATE) * np.array([-1, 1])
+    return spans.clip(0, num_samples)

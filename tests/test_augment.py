@@ -47,7 +47,9 @@ def test_direct_path_stays_in_place() -> None:
     waveform, response = torch.zeros(2, 1000), torch.zeros(2, 500)
     waveform[:, 300] = 1.0
     response[:, 120], response[0, 200], response[1, 100] = 0.8, 0.4, 0.4
-    wet = reverberate(waveform, response, 120)  # direct sound after 7.5 ms, one reflection
+    wet = reverberate(
+        waveform, response, 120, torch.tensor([1000, 1000])
+    )  # direct sound after 7.5 ms, one reflection
     assert wet.shape == waveform.shape
     assert [torch.nonzero(each.abs() > 1e-4).flatten().tolist() for each in wet] == [
         [300, 380],
@@ -65,12 +67,26 @@ def test_a_room_is_a_convolution(num_samples: int, taps: int) -> None:
     wet = np.stack([fftconvolve(w, r) for w, r in zip(waveform, response, strict=True)])
     wet = wet[:, direct : direct + num_samples]
     wet *= np.sqrt((waveform**2).sum(1) / (wet**2).sum(1))[:, None]
-    made = reverberate(torch.tensor(waveform).float(), torch.tensor(response).float(), direct)
+    made = reverberate(
+        torch.tensor(waveform).float(),
+        torch.tensor(response).float(),
+        direct,
+        torch.full((3,), num_samples),
+    )
     assert made.numpy() == pytest.approx(wet, abs=2e-5)
 
 
+def test_padding_changes_nothing_in_a_room() -> None:
+    response = torch.rand(1, 90, generator=torch.Generator().manual_seed(0))
+    alone, length = row(tone(200.0, 0.05)), torch.tensor([800])
+    padded = torch.cat([alone, torch.zeros(1, 500)], dim=1)
+    wet = reverberate(padded, response, 10, length)
+    assert not wet[:, 800:].any()
+    assert torch.allclose(wet[:, :800], reverberate(alone, response, 10, length), atol=1e-6)
+
+
 def test_silence_stays_silent_in_a_room() -> None:
-    assert not reverberate(torch.zeros(1, 100), torch.ones(1, 10), 0).any()
+    assert not reverberate(torch.zeros(1, 100), torch.ones(1, 10), 0, torch.tensor([100])).any()
 
 
 @given(st.floats(-10.0, 40.0), st.floats(0.001, 1.0))
@@ -99,7 +115,7 @@ def test_line_passes_its_band_alone(num_samples: int) -> None:
     time = np.arange(num_samples) / SAMPLE_RATE
     inside = np.sin(2 * np.pi * 1000 * time)
     outside = np.sin(2 * np.pi * 100 * time) + np.sin(2 * np.pi * 5000 * time)
-    passed = limit_band(row(inside + outside), SAMPLE_RATE, 300.0, 3400.0)
+    passed = limit_band(row(inside + outside), SAMPLE_RATE, torch.tensor([[300.0, 3400.0]]))
     assert passed.shape == (1, num_samples)
     assert power((passed - row(inside))[:, 1000:-1000]) < 1e-4
 

@@ -103,7 +103,7 @@ def test_interrupted_writing_leaves_no_half_session(
 def test_no_sessions_is_bad_usage(number: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["simulate", "u.jsonl", "--num-sessions", number, "--output", "out"])
-    message = f"argument --num-sessions: {number} is asked for, but at least 1 session is made"
+    message = f"argument --num-sessions: {number} is asked for, but at least 1 is made"
     assert message in capsys.readouterr().err
 
 

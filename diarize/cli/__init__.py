@@ -19,7 +19,12 @@ from diarize.cli.infer import add_infer
 from diarize.cli.manifest import add_manifest
 from diarize.cli.models import add_models
 from diarize.cli.score import add_score
-from diarize.cli.simulate import add_simulate, add_simulate_fit, add_simulate_gap
+from diarize.cli.simulate import (
+    add_simulate,
+    add_simulate_fit,
+    add_simulate_gap,
+    add_simulate_rooms,
+)
 from diarize.cli.stream import add_stream
 from diarize.cli.train import add_train
 from diarize.errors import DiarizeError
@@ -58,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 EXTRAS = {
     "matplotlib": "picture",
+    "pyroomacoustics": "rooms",
     "pytorch_lightning": "train",
     "sounddevice": "microphone",
     "tensorboard": "train",
@@ -71,6 +77,7 @@ VERBS = (
     add_simulate,
     add_simulate_fit,
     add_simulate_gap,
+    add_simulate_rooms,
     add_train,
     add_infer,
     add_stream,

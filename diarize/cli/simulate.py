@@ -41,19 +41,17 @@ def run_simulate(args: argparse.Namespace) -> int:
     from diarize.simulate import SimulationConfig, Simulator, write_sessions
 
     keep_freed_memory()
-    paths = [setting for setting in args.config if "=" not in setting]
-    overrides = [setting for setting in args.config if "=" in setting]
-    config = load_config(SimulationConfig, paths, overrides)
+    config = load_config(SimulationConfig, *_settings(args.config))
     simulator = Simulator.from_manifests(config, args.utterances, args.noise, args.rir, args.seed)
     print(write_sessions(simulator, args.num_sessions, args.output))
     return 0
 
 
 def _number(text: str) -> int:
-    """How many sessions, at least one."""
+    """How many, at least one."""
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is asked for, but at least 1 session is made")
+        raise argparse.ArgumentTypeError(f"{text} is asked for, but at least 1 is made")
     return number
 
 
@@ -111,6 +109,41 @@ def run_simulate_gap(args: argparse.Namespace) -> int:
         draw_gap(args.picture, gap)
     sys.stdout.write(gap.to_json() if args.json else gap.to_text())
     return 0
+
+
+def add_simulate_rooms(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Declare the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "simulate rooms",
+        help="compute rooms to simulate sessions in",
+        description="Compute impulse responses of box-shaped rooms by the image method, for "
+        "`diarize simulate --rir`. A room is a FLAC file with a channel for each position.",
+    )
+    parser.add_argument(
+        "--config", metavar="YAML|key=value", action="append", default=[],
+        help="what they are like; again for more, later ones win",
+    )  # fmt: skip
+    parser.add_argument("--num-rooms", metavar="N", type=_number, required=True)
+    parser.add_argument("--seed", metavar="S", type=int, default=0)
+    parser.add_argument("--output", metavar="DIR", type=Path, required=True)
+    parser.set_defaults(run=run_simulate_rooms)
+    return parser
+
+
+def run_simulate_rooms(args: argparse.Namespace) -> int:
+    """Write the rooms, and the path of their manifest on standard output."""
+    from diarize.config import load_config
+    from diarize.rooms import RoomConfig, write_rooms
+
+    config = load_config(RoomConfig, *_settings(args.config))
+    print(write_rooms(config, args.num_rooms, args.output, args.seed))
+    return 0
+
+
+def _settings(given: list[str]) -> tuple[list[str], list[str]]:
+    """YAML files, and single settings."""
+    files = [setting for setting in given if "=" not in setting]
+    return files, [setting for setting in given if "=" in setting]
 
 
 def _add_join(parser: argparse.ArgumentParser) -> None:

@@ -24,9 +24,6 @@ from diarize.simulate.plan import Floats, Ints, Plan
 
 Waveform = NDArray[np.float32]
 
-TELEPHONE = (300.0, 3400.0)
-"""The band that a telephone line passes, Hz."""
-
 FULL_SCALE = 32768
 """Of 16-bit samples."""
 
@@ -113,9 +110,11 @@ class Mixer:
         mixture = self._heard(plan, longest)
         if self._noise is not None:
             mixture = self._background(plan, self._noise, mixture, inside)
-        line = self._tensor(np.flatnonzero(scene.telephone))
-        if len(line):
-            mixture[line] = limit_band(mixture[line], SAMPLE_RATE, *TELEPHONE)
+        lines = np.flatnonzero((scene.band[:, 0] > 0) | (scene.band[:, 1] < SAMPLE_RATE / 2))
+        for length in np.unique(script.num_samples[lines]):  # of sessions with an end of their own
+            alike = lines[script.num_samples[lines] == length]
+            row, band = self._tensor(alike), self._tensor(scene.band[alike]).float()
+            mixture[row, :length] = limit_band(mixture[row, :length], SAMPLE_RATE, band)
         mixture = overdrive(mixture, self._tensor(scene.overdrive).float())
         return torch.where(inside, mixture, 0.0)
 
@@ -139,7 +138,8 @@ class Mixer:
             room = self._tensor(scene.room[few // slots])
             response = self._rooms[room, self._tensor(scene.place.flat[few])]
             row = self._tensor(few)
-            tracks[row] = reverberate(tracks[row], response, self._direct)
+            length = self._tensor(script.num_samples[few // slots])
+            tracks[row] = reverberate(tracks[row], response, self._direct, length)
         return tracks.view(num_sessions, slots, longest).sum(dim=1)
 
     def _background(self, plan: Plan, noises: "_Store", mixture: Tensor, inside: Tensor) -> Tensor:
@@ -151,7 +151,8 @@ class Mixer:
         first = self._tensor(noises.start[number] + scene.noise_start[noisy])
         time = torch.arange(mixture.shape[1], device=self.device)
         place = first[:, None] + time % self._tensor(np.maximum(period, 1))[:, None]
-        noise = torch.where(inside[row], noises.samples[place].float() / FULL_SCALE, 0.0)
+        noise = noises.samples.index_select(0, place.flatten()).view_as(place) / FULL_SCALE
+        noise = torch.where(inside[row], noise, 0.0)
         snr = self._tensor(scene.snr[noisy]).float()
         mixture[row] = add_noise(mixture[row], noise, snr, inside[row].sum(dim=1), self._quiet)
         return mixture

@@ -49,7 +49,7 @@ class Scene:
         noise: (B,) which, or -1.
         noise_start: (B,) its first sample.
         snr: (B,) signal-to-noise ratio, dB.
-        telephone: (B,) whether it comes over a line.
+        band: (B, 2) Hz that pass the line, lowest and highest; all do between 0 and infinity.
         overdrive: (B,) dB by which the peak is above full scale and cut off; NaN where it is not.
     """
 
@@ -59,7 +59,7 @@ class Scene:
     noise: Ints
     noise_start: Ints
     snr: Floats
-    telephone: Bools
+    band: Floats
     overdrive: Floats
 
 

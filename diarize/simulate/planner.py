@@ -24,6 +24,9 @@ SPARSE = 20.0
 MIDST = 15.0
 """Most seconds that a session heard from its midst on has been going on."""
 
+TELEPHONE = (300.0, 3400.0)
+"""The band that a telephone line passes, Hz."""
+
 TWO = [0.0, 1.0]
 """Speakers, where neither settings nor a fit say how many."""
 
@@ -116,6 +119,10 @@ class Planner:
             spare = np.maximum(self._noise.length[which] - script.num_samples, 0)
             noise_start = (draws("noise start") * (spare + 1)).astype(np.int64)
         clipped = draws("clipping") < config.clipping
+        line, coded = draws("telephone") < config.telephone, draws("codec") < config.codec
+        low = np.where(line, TELEPHONE[0], 0.0)
+        high = np.where(coded, _between(config.codec_band, draws("band")), np.inf)
+        high = np.where(line, np.minimum(high, TELEPHONE[1]), high)
         return Scene(
             level=config.level + config.level_spread * ndtri(draws("level", slots)),
             room=room,
@@ -123,7 +130,7 @@ class Planner:
             noise=noise,
             noise_start=noise_start,
             snr=_between(config.snr, draws("snr")),
-            telephone=draws("telephone") < config.telephone,
+            band=np.stack([low, high], axis=1),
             overdrive=np.where(clipped, _between(config.overdrive, draws("overdrive")), np.nan),
         )
 

@@ -69,6 +69,10 @@ class SimulationConfig:
     """How often a session happens in a room, where room responses are given."""
     telephone: float = 0.0
     """How often a session comes over a telephone line, 300 to 3400 Hz."""
+    codec: float = 0.0
+    """How often it has gone through a codec that keeps the lower frequencies alone."""
+    codec_band: list[float] = field(default_factory=lambda: [3500.0, 7500.0])
+    """Range of the highest frequency that is then left, Hz: from GSM to MP3 at 32 kbit/s."""
     clipping: float = 0.0
     """How often a session is recorded too loud, its peaks cut off."""
     overdrive: list[float] = field(default_factory=lambda: [3.0, 12.0])
@@ -93,7 +97,7 @@ class SimulationConfig:
             )
         check_shares(self, "independent_share", "sparse", "midst")
         check_shares(self, "hold", "overlap", "backchannel")
-        check_shares(self, "noise", "reverberation", "telephone", "clipping")
+        check_shares(self, "noise", "reverberation", "telephone", "codec", "clipping")
         check_shares(self, "silence_ratio", "overlap_ratio", "ratio_spread")
         check_least(self, duration=0.1, max_turn=0.1, min_utterances=1, min_voice=0)
         check_least(self, silence=0, pause=0, overlap_duration=0, level_spread=0)
@@ -107,7 +111,7 @@ class SimulationConfig:
                 f"silence_ratio is {self.silence_ratio} and overlap_ratio {self.overlap_ratio}, "
                 "but they are reached together. Give both, or neither."
             )
-        for name in ("snr", "overdrive"):
+        for name in ("snr", "codec_band", "overdrive"):
             ends = getattr(self, name)
             if len(ends) != 2 or ends[0] > ends[1]:
                 raise ConfigError(
