@@ -21,6 +21,8 @@ from diarize.manifest import Session, read_manifest, write_manifest
 from diarize.turns import Segment, Turn
 
 VERBS = ("manifest", "check", "simulate", "train", "infer", "stream", "score", "models", "convert")
+VERBS += ("manifest from-kaldi", "manifest from-lhotse", "manifest from-database")
+VERBS += ("manifest to-kaldi", "manifest to-lhotse")
 TALK = [Turn(0.5, 2.0, "ann"), Turn(2.0, 3.0, "bob")]
 
 
@@ -82,7 +84,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture):
     assert exit_.value.code == 0 and capsys.readouterr().out == f"diarize {__version__}\n"
     for verb in VERBS:
         with pytest.raises(SystemExit) as exit_:
-            main([verb, "--help"])
+            main([*verb.split(), "--help"])
         assert exit_.value.code == 0
         assert f"usage: diarize {verb}" in capsys.readouterr().out
 

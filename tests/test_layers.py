@@ -53,6 +53,7 @@ INSIDE = {
     "picture": {"matplotlib"},
     "hub": {"huggingface_hub"},
     "capture": {"sounddevice"},
+    "manifest": {"lhotse", "pyannote"},
 }
 
 # A model that can be called on a file, and loaded by name, reaches up when it is asked to.

@@ -17,6 +17,8 @@ from diarize.cli.check import add_check
 from diarize.cli.convert import add_convert
 from diarize.cli.infer import add_infer
 from diarize.cli.manifest import add_manifest
+from diarize.cli.manifest_from import add_from_database, add_from_kaldi, add_from_lhotse
+from diarize.cli.manifest_to import add_to_kaldi, add_to_lhotse
 from diarize.cli.models import add_models
 from diarize.cli.score import add_score
 from diarize.cli.simulate import (
@@ -62,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 EXTRAS = {
+    "lhotse": "lhotse",
     "matplotlib": "picture",
+    "pyannote": "score",
     "pyroomacoustics": "rooms",
     "pytorch_lightning": "train",
     "sounddevice": "microphone",
@@ -73,6 +77,11 @@ EXTRAS = {
 
 VERBS = (
     add_manifest,
+    add_from_kaldi,
+    add_from_lhotse,
+    add_from_database,
+    add_to_kaldi,
+    add_to_lhotse,
     add_check,
     add_simulate,
     add_simulate_fit,
