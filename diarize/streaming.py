@@ -41,6 +41,12 @@ def refuse_windowed(diarizer: Diarizer) -> None:
             f"the model hears {diarizer.hears}, but a stream is audio. Judge features in windows: "
             "diarize infer --manifest, without --latency."
         )
+    if not hasattr(diarizer.front_end, "mel"):
+        raise ConfigError(
+            f"the model hears through {type(diarizer.front_end).__name__}, but a stream goes "
+            "through log-mel energies. Judge recordings in windows: diarize infer, without "
+            "--latency."
+        )
     mel = diarizer.front_end.mel.config
     if mel.normalization != "none" or mel.peak_scaling != "none":
         raise ConfigError(

@@ -45,7 +45,7 @@ ROWS = [
     (5, "__main__", LEVEL_0),
 ]
 
-# Packages that one module alone imports, inside the function that needs them.
+# Packages that are imported inside the one function that needs them.
 INSIDE = {
     "score": {"pyannote"},
     "gap": {"matplotlib"},
@@ -53,6 +53,7 @@ INSIDE = {
     "picture": {"matplotlib"},
     "hub": {"huggingface_hub"},
     "capture": {"sounddevice"},
+    "frontend.ssl": {"safetensors"},
     "manifest": {"lhotse", "pyannote"},
 }
 
