@@ -121,11 +121,15 @@ def test_a_protocol_made_of_others_has_the_recordings_of_all(yml: Path) -> None:
 def test_a_protocol_need_not_say_who_speaks(yml: Path, tmp_path: Path) -> None:
     for protocol, subset in (("Bare", "development"), ("All", "files")):
         task = "Collection" if protocol == "All" else "SpeakerDiarization"
-        sessions = from_database(yml, f"Talks.{task}.{protocol}", subset, tmp_path / "ref")
+        sessions = from_database(yml, f"Talks.{task}.{protocol}", subset)
         assert [(s.session_id, s.rttm, s.uem) for s in sessions] == [
             ("b", None, None),
             ("a", None, None),
         ]
+        with pytest.raises(
+            ManifestError, match=r"Talks\..*: references are to be written to .*ref, b"
+        ):
+            from_database(yml, f"Talks.{task}.{protocol}", subset, tmp_path / "ref")
     assert not (tmp_path / "ref").exists()
 
 

@@ -114,6 +114,8 @@ def test_another_reference_is_not_overwritten(directory, tmp_path):
 def test_without_segments_nothing_is_known_of_sessions(directory):
     folder = directory(rttm=None, segments=None, utt2spk=None, spk2utt=None)
     assert [(s.rttm, s.num_speakers) for s in from_kaldi(folder)] == [(None, 2), (None, 1)]
+    with pytest.raises(ManifestError, match=r"data: references are to be written to ref, but noth"):
+        from_kaldi(folder, write_rttm="ref")
 
 
 def test_an_utterance_is_a_line_with_its_speaker(directory):

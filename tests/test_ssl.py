@@ -76,8 +76,9 @@ def test_each_layer_says_what_it_says_in_torchaudio(kind: str) -> None:
             torch.testing.assert_close(embedding, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_layers_are_weighed_by_shares_that_are_learned() -> None:
-    front_end = Ssl(SslConfig(**TINY))
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_weighed_by_shares_that_are_learned(kind: str) -> None:
+    front_end = Ssl(SslConfig(kind, **TINY))
     waveform, num_samples = noise(6400)
     front_end(waveform, num_samples)[0].square().mul(torch.rand(20, 16)).sum().backward()
     assert front_end.layer_weights.grad is not None and front_end.layer_weights.grad.any()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from diarize.errors import ManifestError
 from diarize.formats.rttm import read_rttm
 from diarize.formats.uem import read_uem
-from diarize.manifest.exchange import name_rttm, write_references
+from diarize.manifest.exchange import name_rttm, without_references, write_references
 from diarize.manifest.reference import find
 from diarize.manifest.session import Session
 
@@ -62,7 +62,7 @@ def from_database(
             find(session, session.uem, read_uem(session.uem))
     paths = [session.rttm for session in sessions if session.rttm is not None]
     if not paths:
-        return sessions
+        return without_references(sessions, f"{yml}: {protocol}.{subset}", write_rttm)
     if len(paths) < len(sessions):
         raise ManifestError(
             f"{yml}: {len(paths)} recordings of {protocol} have an annotation, but there are "

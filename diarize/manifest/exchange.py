@@ -96,6 +96,27 @@ def references(sessions: Sequence[Session]) -> dict[str, list[Turn]]:
     return {session.session_id: reference_turns(session) for session in with_one}
 
 
+def without_references(
+    sessions: list[Session], where: str | Path, write_rttm: str | Path | None
+) -> list[Session]:
+    """The sessions as they are, nothing being known of who speaks.
+
+    Args:
+        sessions: without a reference.
+        where: what they come from.
+        write_rttm: folder for references; None where nobody asked for them.
+
+    Raises:
+        ManifestError: if they were asked for.
+    """
+    if write_rttm is not None:
+        raise ManifestError(
+            f"{where}: references are to be written to {write_rttm}, but nothing here says who "
+            "speaks. Leave --write-rttm out."
+        )
+    return sessions
+
+
 def all_utterances(sessions: Sequence[Session]) -> bool:
     """Whether the lines are single-speaker utterances; sessions otherwise.
 

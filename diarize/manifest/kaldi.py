@@ -30,6 +30,7 @@ from diarize.manifest.exchange import (
     references,
     span_in,
     unique_ids,
+    without_references,
     write_references,
 )
 from diarize.manifest.session import LONGEST, Session
@@ -85,7 +86,7 @@ def from_kaldi(
         return name_rttm(sessions, [rttm] * len(sessions))
     turns = read_rttm(rttm) if rttm.exists() else directory.turns()
     if turns is None:
-        return sessions
+        return without_references(sessions, folder, write_rttm)
     if write_rttm is None:
         raise ManifestError(
             f"{folder}: has segments and speakers but no rttm, but a session names its reference "

@@ -20,6 +20,7 @@ from diarize.manifest.exchange import (
     references,
     span_in,
     unique_ids,
+    without_references,
     write_references,
 )
 from diarize.manifest.session import Session
@@ -81,7 +82,7 @@ def from_lhotse(
             for turn in _turns(cut, [supervision])
         ]
     if not any(cut.supervisions for cut in cuts):
-        return sessions
+        return without_references(sessions, path, write_rttm)
     if write_rttm is None:
         raise ManifestError(
             f"{path}: has supervisions, but a session names its reference as RTTM. Say with "
