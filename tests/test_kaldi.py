@@ -353,7 +353,9 @@ def test_what_kaldi_cannot_hold_is_refused(recordings, tmp_path):
     )  # fmt: skip
     refused(r"'my talk' has white space", Session("my talk", x))
     refused(r"speaker 'a b' has white space", Session("u", x, speaker="a b"))
-    refused(r"has 'feature_filepath', but only recordings", Session("f", x, frame_shift=0.1))
+    refused(
+        r"has 'feature_filepath', but only recordings", Session("f", Path("f.npy"), frame_shift=0.1)
+    )
     other = tmp_path / "other"
     other.mkdir()
     soundfile.write(other / "x.wav", np.zeros(8000), 8000)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diarize.audio import read_audio
-from diarize.errors import AudioError, ManifestError
+from diarize.errors import AudioError, ManifestError, RttmError
 from diarize.formats.rttm import write_rttm
 from diarize.manifest import Session, reference_turns
 from diarize.manifest.lhotse import from_lhotse, to_lhotse
@@ -186,10 +186,12 @@ def test_what_rttm_cannot_hold_is_refused(tmp_path, cut):
     path = stored(tmp_path / "cuts.jsonl", cut)
     with pytest.raises(ManifestError, match=r"cut 'talk': supervision 'u1' has no speaker, but a"):
         from_lhotse(path, write_rttm=tmp_path / "ref")
+    cut.supervisions[1].speaker = "Bob Lee"
+    path = stored(tmp_path / "spaced.jsonl", cut)
+    with pytest.raises(RttmError, match=r"cut 'talk': speaker 'Bob Lee' has white.* 'Bob_Lee'"):
+        from_lhotse(path, write_rttm=tmp_path / "ref")
     cut.supervisions.pop(1)
-    path.write_text(path.read_text().replace('"u1"', '"u9"'))
-    path = tmp_path / "twice.jsonl"
-    stored(path, cut)
+    path = stored(tmp_path / "twice.jsonl", cut)
     path.write_text(path.read_text() * 2)
     with pytest.raises(
         ManifestError, match=r"cut 'talk': session 'talk' is there already, but ids"

@@ -57,13 +57,17 @@ def write_references(
                 f"{session.where}: session id {name!r} holds '/', but it must name a file in "
                 f"{folder}. Give another, for example {name.replace('/', '-')!r}."
             )
-        path, text = folder / f"{name}.rttm", format_rttm(name, turns.get(name, ()))
+        path = folder / f"{name}.rttm"
+        try:
+            text = format_rttm(name, turns.get(name, ()))
+        except RttmError as error:
+            raise RttmError(f"{session.where}: {error}") from None
         if path in texts:
             raise ManifestError(
                 f"{session.where}: session {name!r} is there already, but ids must differ. Remove "
                 "one of them."
             )
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        if path.exists() and path.read_bytes() != text.encode():
             raise ManifestError(
                 f"{path}: holds another reference than that of {session.where}, but what is there "
                 "is not overwritten. Name another folder."

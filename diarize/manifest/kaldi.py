@@ -282,8 +282,8 @@ def to_kaldi(sessions: Sequence[Session], folder: str | Path) -> list[Path]:
         The files.
 
     Raises:
-        ManifestError: for a session that is a part of its recording, a recording that is missing
-            in a table, lines that cannot be told apart, or a folder that holds such files.
+        ManifestError: for a session that is a part of its recording, lines that cannot be told
+            apart, names that a table cannot hold, or a folder that holds such files.
         AudioError: if a recording cannot be read.
     """
     folder = Path(folder)
@@ -293,11 +293,8 @@ def to_kaldi(sessions: Sequence[Session], folder: str | Path) -> list[Path]:
                 f"{folder}: holds {name}, but a directory that is there is not overwritten. Name "
                 "another."
             )
-    infos = headers(sessions)
-    written = (_Written.of_utterances if all_utterances(sessions) else _Written.of_sessions)(
-        sessions, infos
-    )
-    texts = written.texts()
+    gather = _Written.of_utterances if all_utterances(sessions) else _Written.of_sessions
+    texts = gather(sessions, headers(sessions)).texts()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_text(folder / name, text)
@@ -373,7 +370,7 @@ class _Written:
     def _add(self, session: Session, name: str, turn: Turn) -> None:
         """A turn as an utterance, named so that utterances sort by speaker."""
         start, end = round(turn.start, 3), round(turn.end, 3)
-        if start == end:
+        if start == end:  # of less than a millisecond, which Kaldi takes for a fault
             return
         span = f"{round(start * 1000):08d}-{round(end * 1000):08d}"
         utterance = f"{turn.speaker}-{name}-{span}"
