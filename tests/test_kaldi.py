@@ -227,6 +227,13 @@ def test_sessions_become_recordings_with_turns_as_rttm_and_as_segments(recording
         to_kaldi([session], tmp_path / "data")
 
 
+def test_a_recording_that_is_a_link_stays_one(recordings, tmp_path):
+    (tmp_path / "link.wav").symlink_to(recordings / "x.wav")
+    (tmp_path / "beside").mkdir()
+    to_kaldi([Session("s", tmp_path / "beside" / ".." / "link.wav")], tmp_path / "data")
+    assert from_kaldi(tmp_path / "data")[0].audio == tmp_path.resolve() / "link.wav"
+
+
 def test_sessions_without_references_are_recordings_alone(recordings, tmp_path):
     written = to_kaldi(
         [Session("b", recordings / "x.wav"), Session("a", recordings / "x.wav")], tmp_path

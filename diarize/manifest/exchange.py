@@ -208,6 +208,11 @@ def span_in(session: Session, info: AudioInfo) -> tuple[float, float]:
     return session.offset, min(end, info.duration)
 
 
+def full_path(path: Path) -> Path:
+    """A path as it is found from anywhere; a recording that is a link stays one."""
+    return path.parent.resolve() / path.name
+
+
 def headers(sessions: Sequence[Session]) -> dict[Path, AudioInfo]:
     """The header of every recording, each read once.
 

@@ -24,6 +24,7 @@ from diarize.files import read_lines, write_text
 from diarize.formats.rttm import check_name, format_rttm, read_rttm
 from diarize.manifest.exchange import (
     all_utterances,
+    full_path,
     headers,
     name_rttm,
     recording_ids,
@@ -389,14 +390,14 @@ class _Written:
         for utterance in sorted(self.speakers, key=str.encode):
             of_speaker.setdefault(self.speakers[utterance], []).append(utterance)
         for recording, path in self.recordings.items():
-            full = str(path.resolve())
+            full = str(full_path(path))
             if full.endswith("|") or full != " ".join(full.split("\n")).strip():
                 raise ManifestError(
                     f"{recording}: lies at {full!r}, but Kaldi takes a path that ends in '|' for a "
                     "command, and a line for its end. Rename the file."
                 )
         tables: dict[str, Mapping[str, object]] = {
-            "wav.scp": {name: path.resolve() for name, path in self.recordings.items()},
+            "wav.scp": {name: full_path(path) for name, path in self.recordings.items()},
             "reco2dur": {name: f"{seconds:.6f}" for name, seconds in self.durations.items()},
             "segments": {
                 utterance: f"{segment.recording} {segment.start:.6f} {segment.end:.6f}"

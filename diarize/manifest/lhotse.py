@@ -15,6 +15,7 @@ from diarize.errors import ManifestError
 from diarize.files import replacing
 from diarize.manifest.exchange import (
     all_utterances,
+    full_path,
     headers,
     recording_ids,
     references,
@@ -249,5 +250,5 @@ def _recording(session: Session, name: str, info: AudioInfo) -> Any:
             f"{session.where}: {session.audio} has {info.channels} channels, of which a session "
             "hears the mean, but a cut takes 1. Write that to a file."
         )
-    source = AudioSource("file", [0], str(session.audio.resolve()))
+    source = AudioSource("file", [0], str(full_path(session.audio)))
     return Recording(name, [source], info.sample_rate, info.num_samples, info.duration)
