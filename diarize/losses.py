@@ -7,6 +7,7 @@ column belongs to which slot is decided by assignment, never by listing all orde
 B batch, T frames, S speakers and as many slots.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
-from diarize.config import check_choice, check_least
+from diarize.config import check_choice, check_least, check_shares
 from diarize.errors import ConfigError
 
 ACTIVE = 0.5
@@ -39,12 +40,28 @@ class LossConfig:
     match: str = "agreement"
     """What the permutation-invariant loss maximises to match columns: ``agreement``, the sum
     of activity times posterior, as published; ``bce``, the likelihood."""
+    sort_tolerance_frames: int = 0
+    """Speakers whose arrivals lie no farther apart count as arrived together."""
+    phantom_weight: float = 0.0
+    """Weight of the loss on slots that answer for a speaker who is not there, see `phantom_loss`;
+    the blend of the other two has weight 1."""
+    phantom_threshold: float = 0.25
+    """Posterior above which a frame of such a slot costs anything."""
+    phantom_temperature: float = 0.5
+    """Towards 0 a slot's worst frame alone counts, towards infinity all alike."""
     layer_weights: list[float] = field(default_factory=lambda: [1.0])
     """Weights of the same loss on what layers of the encoder estimate on the way, from the first
     on, the output's being 1; the last holds for all beyond. Most encoders estimate nothing."""
 
     def __post_init__(self) -> None:
         check_least(self, sort_weight=0, permutation_invariant_weight=0)
+        check_least(self, sort_tolerance_frames=0, phantom_weight=0)
+        check_shares(self, "phantom_threshold")
+        if not self.phantom_temperature > 0:
+            raise ConfigError(
+                f"phantom_temperature is {self.phantom_temperature:g}, but losses of frames are "
+                "divided by it. Give a number above 0."
+            )
         if self.sort_weight == self.permutation_invariant_weight == 0:
             raise ConfigError(
                 "sort_weight is 0 and permutation_invariant_weight is 0, but training needs one. "
@@ -63,24 +80,36 @@ def diarization_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The blend of both losses, and each by name (arXiv:2409.06656, eq. 8).
 
+    Where it has a weight, the loss on phantoms is added; its targets are what either order says.
+
     Args:
         logits: (B, T, S), before the sigmoid.
         activity: (B, T, S), 0 to 1.
         num_frames: (B,), frames before padding.
         config: weights and matching.
     """
-    total = config.sort_weight + config.permutation_invariant_weight
+    sort = sort_order(logits, activity, num_frames, config.sort_tolerance_frames)
+    in_order = _reordered(activity, sort)
+    best = _reordered(activity, best_order(logits, activity, num_frames, config.match))
     parts = {
-        "sort_loss": sort_loss(logits, activity, num_frames),
-        "permutation_invariant_loss": permutation_invariant_loss(
-            logits, activity, num_frames, config.match
-        ),
+        "sort_loss": _cross_entropy(logits, in_order, num_frames),
+        "permutation_invariant_loss": _cross_entropy(logits, best, num_frames),
     }
-    blend = (
+    total = config.sort_weight + config.permutation_invariant_weight
+    loss = (
         config.sort_weight * parts["sort_loss"]
         + config.permutation_invariant_weight * parts["permutation_invariant_loss"]
     ) / total
-    return blend, parts
+    if config.phantom_weight:
+        parts["phantom_loss"] = phantom_loss(
+            logits,
+            torch.maximum(in_order, best),
+            num_frames,
+            config.phantom_threshold,
+            config.phantom_temperature,
+        )
+        loss = loss + config.phantom_weight * parts["phantom_loss"]
+    return loss, parts
 
 
 def layer_loss(
@@ -104,13 +133,16 @@ def layer_loss(
     return torch.stack(losses).sum()
 
 
-def sort_loss(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
+def sort_loss(
+    logits: Tensor, activity: Tensor, num_frames: Tensor, tolerance_frames: int = 0
+) -> Tensor:
     """Binary cross-entropy to the activity in arrival order.
 
     Args:
         logits: (B, T, S), before the sigmoid.
         activity: (B, T, S), 0 to 1; speakers in any order.
         num_frames: (B,), frames before padding.
+        tolerance_frames: see `LossConfig.sort_tolerance_frames`.
 
     Returns:
         Mean over valid frames and slots, a scalar.
@@ -118,7 +150,7 @@ def sort_loss(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes differ.
     """
-    order = sort_order(logits, activity, num_frames)
+    order = sort_order(logits, activity, num_frames, tolerance_frames)
     return _cross_entropy(logits, _reordered(activity, order), num_frames)
 
 
@@ -185,30 +217,60 @@ def count_loss(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
         Mean over valid frames, a scalar; 0 where there are none.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        count = (activity >= ACTIVE).sum(dim=2).clamp(max=2)
+        count = (activity > ACTIVE).sum(dim=2).clamp(max=2)
         valid = _valid(activity, num_frames).squeeze(2)
         entropy = functional.cross_entropy(logits.float().transpose(1, 2), count, reduction="none")
         return torch.where(valid, entropy, 0.0).sum() / valid.sum().clamp(min=1)
 
 
+def phantom_loss(
+    logits: Tensor, target: Tensor, num_frames: Tensor, threshold: float, temperature: float
+) -> Tensor:
+    """What slots cost that answer for a speaker who is not there, mostly by their worst frames.
+
+    Of a slot whose target is silent all along, the frames with a posterior above a threshold have
+    binary cross-entropies e, n of them; it costs ``temperature * (logsumexp(e / temperature) -
+    ln n)``, and where there are none, nothing. Which frames those are has no gradient.
+
+    Args:
+        logits: (B, T, S), before the sigmoid.
+        target: (B, T, S), 0 to 1, columns in the order of the slots.
+        num_frames: (B,), frames before padding.
+        threshold: see `LossConfig.phantom_threshold`.
+        temperature: see `LossConfig.phantom_temperature`.
+
+    Returns:
+        Mean over items and slots, a scalar.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        valid = _valid(target, num_frames)
+        logits = torch.where(valid, logits.float(), 0.0)
+        silent = ~((target > ACTIVE) & valid).any(dim=1, keepdim=True)
+        chosen = valid & silent & (logits.detach().sigmoid() > threshold)  # (B, T, S)
+        count = chosen.sum(dim=1)
+        # Not -inf: where nothing is chosen, its logsumexp would have a gradient that is no number.
+        scaled = torch.where(chosen, functional.softplus(logits) / temperature, MASKED)
+        cost = temperature * (scaled.logsumexp(dim=1) - count.clamp(min=1).log())
+        return torch.where(count > 0, cost, 0.0).mean()
+
+
 @torch.no_grad()
-def sort_order(logits: Tensor, activity: Tensor, num_frames: Tensor) -> Tensor:
+def sort_order(
+    logits: Tensor, activity: Tensor, num_frames: Tensor, tolerance_frames: int = 0
+) -> Tensor:
     """The speaker of each slot when speakers stand in arrival order, (B, S).
 
     A speaker arrives in the first frame whose activity is at least 0.5; who never does comes
-    last. Speakers who arrive together, and silent ones, share a run of slots, in which
-    the order that agrees most with the posterior is taken.
+    last. The n-th slot may go to anyone who arrives together with the n-th, as silent speakers
+    do with one another; of the orders that this leaves, the one that agrees most with the
+    posterior is taken.
     """
     active = (activity >= ACTIVE) & _valid(activity, num_frames)
-    arrival = torch.where(active.any(1), active.int().argmax(1), active.shape[1])  # (B, S)
-    gains = _gains(logits, activity, num_frames, "agreement").cpu().numpy()
-    orders = np.argsort(arrival.cpu().numpy(), axis=1, kind="stable")
-    for order, gain, arrived in zip(orders, gains, arrival.cpu().numpy(), strict=True):
-        for frame in np.unique(arrived):
-            slots = np.flatnonzero(arrived[order] == frame)
-            speakers = order[slots]
-            order[slots] = speakers[_assign(gain[np.ix_(speakers, slots)])]
-    return torch.as_tensor(orders, device=activity.device)
+    never = num_frames.to(activity.device)[:, None]
+    arrival = torch.where(active.any(1), active.int().argmax(1), never)  # (B, S)
+    apart = (arrival[:, :, None] - arrival.sort(dim=1).values[:, None, :]).abs()
+    gains = _gains(logits, activity, num_frames, "agreement")
+    return _assign(torch.where(apart <= tolerance_frames, gains, -math.inf))
 
 
 @torch.no_grad()
@@ -216,16 +278,16 @@ def best_order(
     logits: Tensor, activity: Tensor, num_frames: Tensor, match: str = "agreement"
 ) -> Tensor:
     """The speaker of each slot in the order that fits the logits best, (B, S)."""
-    gains = _gains(logits, activity, num_frames, match).cpu().numpy()
-    orders = np.stack([_assign(gain) for gain in gains])
-    return torch.as_tensor(orders, device=activity.device)
+    return _assign(_gains(logits, activity, num_frames, match))
 
 
 def _gains(logits: Tensor, activity: Tensor, num_frames: Tensor, match: str) -> Tensor:
     """What giving slot k to speaker s gains, (B, speaker, slot).
 
     With ``bce`` it is the sum of activity times logit: the cross-entropy of a column is
-    sum(softplus(logit)) less that, and the first term does not depend on the speaker.
+    sum(softplus(logit)) less that, and the first term does not depend on the speaker. With
+    ``agreement``, as published, columns that are never more than half active gain nothing: soft
+    ones would else take a slot from speakers who are there.
     """
     if logits.shape != activity.shape:
         raise ValueError(
@@ -235,17 +297,23 @@ def _gains(logits: Tensor, activity: Tensor, num_frames: Tensor, match: str) -> 
     check_choice("match", match, MATCHES)
     with torch.autocast(logits.device.type, enabled=False):
         fit = logits.float().sigmoid() if match == "agreement" else logits.float()
-        fit = torch.where(_valid(activity, num_frames), fit, 0.0)
-        return activity.float().transpose(1, 2) @ fit
+        valid = _valid(activity, num_frames)
+        fit = torch.where(valid, fit, 0.0)
+        # What is no number gains nothing: the loss, not this, tells of divergence.
+        gains = (activity.float().transpose(1, 2) @ fit).nan_to_num()
+        if match == "agreement":
+            heard = ((activity > ACTIVE) & valid).any(dim=1)
+            gains = torch.where(heard[:, :, None], gains, 0.0)
+        return gains
 
 
-def _assign(gain: np.ndarray) -> np.ndarray:
-    """The row of each column in the assignment with the largest sum.
-
-    Gains that are not numbers count as none: the loss, not this, tells of divergence.
-    """
-    rows, columns = linear_sum_assignment(np.nan_to_num(gain), maximize=True)
-    return rows[np.argsort(columns)]
+def _assign(gains: Tensor) -> Tensor:
+    """The row of each column in the assignment with the largest sum, (B, S) of (B, S, S)."""
+    orders = np.empty(gains.shape[:2], dtype=np.int64)
+    for order, gain in zip(orders, gains.cpu().numpy(), strict=True):
+        rows, columns = linear_sum_assignment(gain, maximize=True)
+        order[columns] = rows
+    return torch.as_tensor(orders, device=gains.device)
 
 
 def _reordered(activity: Tensor, order: Tensor) -> Tensor:
