@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,20 @@ class DiarizerConfig:
         check_least(self, upsampling=1)
 
 
+class Estimates(NamedTuple):
+    """What a network says of all frames.
+
+    Attributes:
+        logits: (B, T * upsampling, S), before the sigmoid.
+        layers: as much of each layer of the encoder that estimates speakers, slots not sorted.
+        hidden: (B, T * upsampling, head width), what the head answers from.
+    """
+
+    logits: Tensor
+    layers: list[Tensor]
+    hidden: Tensor
+
+
 class Diarizer(nn.Module):
     """Who speaks when, for windows of audio; on a path, for the whole recording.
 
@@ -84,8 +98,9 @@ class Diarizer(nn.Module):
                 not audio.
             encoder: used instead of ``config.encoder``; has ``width`` and maps
                 (embedding, num_frames) to an embedding, in a stream with the slice of frames that
-                are asked for as a third; one that estimates speakers on the way has ``estimate``
-                as well, which also returns the logits of its layers.
+                are asked for as a third, and, where training limits what frames attend to, that as
+                ``visible``; one that estimates speakers on the way has ``estimate`` as well, which
+                also returns the logits of its layers.
         """
         super().__init__()
         if config.num_slots < 1:
@@ -172,37 +187,43 @@ class Diarizer(nn.Module):
             (B, T * upsampling, S), or ``len(wanted)`` in place of T.
         """
         if wanted is None:
-            return self.classify_layers(embedding, num_frames)[0]
+            return self.classify_layers(embedding, num_frames).logits
         first, last, finer = wanted.start, wanted.stop, self.config.upsampling
         if self.config.sort_output:  # the order needs all frames
-            return self.classify_layers(embedding, num_frames)[0][:, first * finer : last * finer]
+            logits = self.classify_layers(embedding, num_frames).logits
+            return logits[:, first * finer : last * finer]
         heard = max(first - 1, 0)  # upsampling hears a neighbour on either side
         projected = self.projection(embedding)
         encoded = self.encoder(projected, num_frames, slice(heard, last + 1))
-        logits: Tensor = self.head(encoded, num_frames - heard)
+        logits = self.head(encoded, num_frames - heard)
         return logits[:, (first - heard) * finer : (last - heard) * finer]
 
-    def classify_layers(self, embedding: Tensor, num_frames: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits of all frames, and those of layers of the encoder that estimate speakers as well.
+    def classify_layers(
+        self, embedding: Tensor, num_frames: Tensor, visible: Tensor | None = None
+    ) -> Estimates:
+        """Logits of all frames, and what they come from.
 
         Args:
             embedding: (B, T, D), of the front end.
             num_frames: (B,), frames before padding.
-
-        Returns:
-            (B, T * upsampling, S), and as much for each estimating layer, its slots not sorted.
+            visible: (B or 1, T, T), whether the frame of a row may attend to that of a column;
+                default: to all.
         """
         projected, finer = self.projection(embedding), self.config.upsampling
+        limits = {} if visible is None else {"visible": visible}
         layers: list[Tensor] = []
         if hasattr(self.encoder, "estimate"):
-            encoded, layers = self.encoder.estimate(projected, num_frames)
+            encoded, layers = self.encoder.estimate(projected, num_frames, **limits)
         else:
-            encoded = self.encoder(projected, num_frames)
-        logits: Tensor = self.head(encoded, num_frames)
+            encoded = self.encoder(projected, num_frames, **limits)
+        hidden = self.head.refine(encoded, num_frames)
+        logits = self.head.answer(hidden)
         if self.config.sort_output:
             causal = getattr(getattr(self.encoder, "config", None), "causal", False)
             logits = by_arrival(logits, num_frames * finer, causal)
-        return logits, [layer.repeat_interleave(finer, dim=1) for layer in layers]
+        return Estimates(
+            logits, [layer.repeat_interleave(finer, dim=1) for layer in layers], hidden
+        )
 
     @torch.no_grad()
     def posterior(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,9 +303,22 @@ class Head(nn.Module):
 
     def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
         """(B, T, D) to logits (B, T * upsampling, S); ``num_frames`` (B,) before padding."""
-        hidden = self.projection(embedding)
+        return self.answer(self.refine(embedding, num_frames))
+
+    @property
+    def width(self) -> int:
+        """Width of what is answered from."""
+        return self.hidden.in_features
+
+    def refine(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+        """What is answered from: (B, T, D) to (B, T * upsampling, W)."""
+        hidden: Tensor = self.projection(embedding)
         if isinstance(self.upsampling, Upsampling):
             hidden = self.upsampling(hidden, num_frames)
+        return hidden
+
+    def answer(self, hidden: Tensor) -> Tensor:
+        """Logits (B, T, S) of refined frames (B, T, W)."""
         hidden = self.hidden(self.dropout(functional.relu(hidden)))
         logits: Tensor = self.output(self.dropout(functional.relu(hidden)))
         return logits

@@ -227,7 +227,7 @@ class DiarizationModule(pl.LightningModule):
             parts["attention_loss"] = attention_loss(taught, batch.activity, num_frames)
             loss = loss + config.attention_weight * parts["attention_loss"]
         if config.diarization_weight:
-            logits, layers = self.diarizer.classify_layers(embedding, num_frames)
+            logits, layers, _ = self.diarizer.classify_layers(embedding, num_frames)
             logits = logits[:, : batch.activity.shape[1]]
             value, detail = diarization_loss(logits, batch.activity, batch.num_frames, config.loss)
             parts |= detail

@@ -17,7 +17,7 @@ from diarize.checkpoint import save_checkpoint
 from diarize.config import load_config
 from diarize.features import read_features
 from diarize.manifest import check_manifest, read_manifest, write_features
-from diarize.model import Diarizer
+from diarize.model import Diarizer, Estimates
 from diarize.module import TrainingConfig
 from diarize.turns import Turn
 
@@ -139,8 +139,8 @@ class Knowing(torch.nn.Module):
     def embed(self, signal: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         return signal, num_samples
 
-    def classify_layers(self, signal: Tensor, num_frames: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return self.say(self.truth), [-self.say(self.truth)]
+    def classify_layers(self, signal: Tensor, num_frames: Tensor) -> Estimates:
+        return Estimates(self.say(self.truth), [-self.say(self.truth)], self.truth)
 
 
 @pytest.mark.parametrize(

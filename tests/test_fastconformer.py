@@ -55,6 +55,28 @@ def test_batch_of_one_equals_batch_of_many(
             torch.testing.assert_close(many[row, :frames], one[0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("block", [3, 128])
+def test_frames_attend_to_what_is_visible(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to two frames ahead: what lies farther changes nothing; a kernel of 1 hears none."""
+    monkeypatch.setattr(fastconformer, "QUERY_BLOCK", block)
+    front_end = tiny(num_layers=1, conv_kernel=1)
+    embedding = torch.randn(2, 20, 16)
+    frames = torch.arange(20)
+    visible = (frames <= frames[:, None] + 2)[None]
+    num_frames = torch.tensor([20, 15])
+    whole = front_end.encode(embedding, num_frames, visible)
+    changed = embedding.clone()
+    changed[:, 9:] = torch.randn(2, 11, 16)
+    found = front_end.encode(changed, num_frames, visible)
+    torch.testing.assert_close(found[:, :7], whole[:, :7])
+    differs = (found - whole).abs().amax(dim=2)[:, 7:] > 1e-4
+    assert differs[0].all() and differs[1, :8].all()
+    everything = torch.ones(2, 20, 20).bool()
+    torch.testing.assert_close(
+        front_end.encode(embedding, num_frames, everything), front_end.encode(embedding, num_frames)
+    )
+
+
 def test_with_a_bounded_context_the_rest_of_a_window_changes_nothing() -> None:
     front_end = tiny(attention_context=4, conv_kernel=3)  # two layers reach 2 * (4 + 1) frames
     features = torch.randn(1, 400, 16)

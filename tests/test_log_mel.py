@@ -104,6 +104,27 @@ def test_dither_is_for_training_only() -> None:
     assert mel.train()(*silence)[0].min() > np.log(2.0**-24) + 0.01
 
 
+def test_bands_of_bins_are_blanked_in_training_only() -> None:
+    settings = {"normalization": "none", "dither": 0.0, "mask_value": -3.0, "num_mels": 40}
+    mel = LogMel(LogMelConfig(frequency_masks=1, mask_bins=12, **settings))
+    waveform, num_samples = noise(*[1600] * 300)
+    num_samples[1::2] = 800
+    plain, num_frames = mel.eval()(waveform, num_samples)
+    masked, _ = mel.train()(waveform, num_samples)
+    valid = torch.arange(10) < num_frames[:, None]
+    blanked = ((masked == -3.0) & valid[..., None]).sum(dim=1) == num_frames[:, None]  # (B, M)
+    changed = blanked[:, None] & valid[..., None]
+    assert torch.equal(masked, torch.where(changed, -3.0, plain))  # nothing else, not the padding
+    widths = blanked.sum(dim=1)
+    edges = (blanked[:, 1:] != blanked[:, :-1]).sum(dim=1) + blanked[:, 0].int() + blanked[:, -1]
+    assert torch.equal(edges, torch.where(widths > 0, 2, 0))  # one band each
+    # Every width and every place occurs, none much more often than others.
+    assert set(widths.tolist()) == set(range(13))
+    assert blanked.any(dim=0).all() and widths.float().mean() == pytest.approx(6, abs=0.8)
+    several = LogMel(LogMelConfig(frequency_masks=2, mask_bins=12, **settings)).train()
+    assert ((several(waveform, num_samples)[0] == -3.0)[:, 0].sum(dim=1) > 12).any()
+
+
 def test_features_stay_float32_under_autocast() -> None:
     mel, batch = LogMel(LogMelConfig()).eval(), noise(3200)
     with torch.autocast("cpu", torch.bfloat16):
@@ -125,6 +146,8 @@ def test_window_and_filter_bank_travel_with_the_weights() -> None:
         ({"normalization": "mean"}, "normalization is 'mean', but it may be per_feature or none"),
         ({"peak_scaling": "batch"}, "peak_scaling is 'batch', but it may be item or none"),
         ({"window_samples": 600}, "window_samples: is 600, but .* num_fft, 512"),
+        ({"frequency_masks": -1}, "frequency_masks is -1, but it is at least 0"),
+        ({"frequency_masks": 2, "num_mels": 20}, "mask_bins: is 24, but there are only 20 mel"),
         ({"hop_samples": 0}, "hop_samples is 0, but it is at least 1"),
         ({"sample_rate": 8000}, "sample_rate is 8000, but audio of any rate is heard at 16000"),
     ],

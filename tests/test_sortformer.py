@@ -255,7 +255,7 @@ def test_it_is_an_encoder_by_configuration_and_layers_share_the_clock_of_the_out
     model = diarizer(upsampling=2)
     assert isinstance(model.encoder, SortFormer) and model.config.encoder["gate"] == 1.0
     embedding, num_frames = model.embed(torch.randn(2, 16000), torch.tensor([16000, 9000]))
-    logits, layers = model.classify_layers(embedding, num_frames)
+    logits, layers, _ = model.classify_layers(embedding, num_frames)
     assert [layer.shape for layer in layers] == [logits.shape] * 2
     torch.testing.assert_close(model(torch.zeros(1, 1600), torch.tensor([1600]))[0].isnan().sum(),
                                torch.tensor(0))  # fmt: skip

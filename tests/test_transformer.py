@@ -42,6 +42,39 @@ def test_frames_that_are_asked_for_are_those_of_all(
     torch.testing.assert_close(encoder(embedding, num_frames, slice(6, 20)), every[:, 6:])
 
 
+def test_frames_attend_to_what_is_visible() -> None:
+    embedding, num_frames = torch.randn(2, 9, 16), torch.tensor([9, 6])
+    causal = tiny(causal=True)
+    limited = tiny()
+    limited.load_state_dict(causal.state_dict())
+    earlier = torch.ones(9, 9).tril().bool()[None]
+    torch.testing.assert_close(
+        limited(embedding, num_frames, visible=earlier)[:, :6], causal(embedding, num_frames)[:, :6]
+    )
+    # Each item has limits of its own, and padding stays unseen.
+    alone = torch.stack([torch.eye(9), torch.ones(9, 9)]).bool()
+    found = limited(embedding, num_frames, visible=alone)
+    torch.testing.assert_close(found[1, :6], limited(embedding[1:, :6], num_frames[1:])[0])
+    one = limited(embedding[:1, 4:5], torch.tensor([1]))
+    torch.testing.assert_close(found[0, 4:5], one[0])
+
+
+def test_dropout_on_the_input_and_inside_is_for_training_only() -> None:
+    embedding, num_frames = torch.randn(1, 5, 16), torch.tensor([5])
+    deaf = tiny(input_dropout=1.0, attention_dropout=0.0, dropout=0.0)
+    inner = tiny(inner_dropout=1.0, attention_dropout=0.0, dropout=0.0)
+    without = tiny(attention_dropout=0.0, dropout=0.0)
+    without.load_state_dict(inner.state_dict())
+    for layer in without.layers:
+        nn.init.zeros_(layer.project.weight)
+    assert not torch.equal(deaf(embedding, num_frames), deaf(-embedding, num_frames))
+    assert torch.equal(
+        deaf.train()(embedding, num_frames), deaf(torch.zeros_like(embedding), num_frames)
+    )
+    assert not torch.equal(inner(embedding, num_frames), without(embedding, num_frames))
+    assert torch.equal(inner.train()(embedding, num_frames), without(embedding, num_frames))
+
+
 @pytest.mark.parametrize("pre_norm", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_layer_is_the_one_of_torch(pre_norm: bool, activation: str) -> None:

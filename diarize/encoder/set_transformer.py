@@ -53,6 +53,7 @@ class SetTransformer(nn.Module):
         super().__init__()
         check_width(config)
         self.config = config
+        self.dropout = nn.Dropout(config.input_dropout)
         self.norm_input = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.layers = nn.ModuleList(InducedLayer(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
@@ -65,7 +66,7 @@ class SetTransformer(nn.Module):
     def forward(self, embedding: Tensor, num_frames: Tensor, wanted: slice = EVERY_FRAME) -> Tensor:
         """Embeddings that know the session, see `Transformer.forward`."""
         mask = attention_mask(embedding, num_frames)
-        hidden = self.norm_input(embedding)
+        hidden = self.norm_input(self.dropout(embedding))
         if self.config.positions == "sinusoidal":
             hidden = hidden + sinusoids(hidden)
         for layer in self.layers:

@@ -120,12 +120,22 @@ class SortFormer(Transformer):
         learned = config.encoding == "learned"
         self.places = nn.Parameter(torch.randn(num_slots, config.width)) if learned else None
 
-    def forward(self, embedding: Tensor, num_frames: Tensor, wanted: slice = EVERY_FRAME) -> Tensor:
+    def forward(
+        self,
+        embedding: Tensor,
+        num_frames: Tensor,
+        wanted: slice = EVERY_FRAME,
+        visible: Tensor | None = None,
+    ) -> Tensor:
         """Embeddings that know their neighbours, see `Transformer.forward`."""
-        return self.estimate(embedding, num_frames, wanted)[0]
+        return self.estimate(embedding, num_frames, wanted, visible)[0]
 
     def estimate(
-        self, embedding: Tensor, num_frames: Tensor, wanted: slice = EVERY_FRAME
+        self,
+        embedding: Tensor,
+        num_frames: Tensor,
+        wanted: slice = EVERY_FRAME,
+        visible: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """The same, and the logits of the layers that estimate on the way.
 
@@ -133,12 +143,13 @@ class SortFormer(Transformer):
             embedding: (B, T, W).
             num_frames: (B,), frames before padding.
             wanted: frames that are asked for.
+            visible: (B or 1, T, T), whether the frame of a row may attend to that of a column.
 
         Returns:
             (B, wanted, W), and for each estimating layer (B, T, S), as its head gives them: of all
             frames, not sorted.
         """
-        mask = attention_mask(embedding, num_frames, self.config.causal)
+        mask = attention_mask(embedding, num_frames, self.config.causal, visible)
         hidden, rotation = self._place(embedding)
         estimates: list[Tensor] = []
         for number, layer in enumerate(self.layers, start=1):

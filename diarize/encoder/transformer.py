@@ -53,14 +53,18 @@ class TransformerConfig:
     """``relu`` or ``gelu``."""
     causal: bool = False
     """Frames attend to themselves and to earlier ones alone."""
+    input_dropout: float = 0.0
+    """On the input, before its norm."""
     attention_dropout: float = 0.5
     """On attention weights."""
+    inner_dropout: float = 0.0
+    """Between the two maps of the feed-forward part."""
     dropout: float = 0.5
     """On the output of each part."""
 
     def __post_init__(self) -> None:
         check_least(self, width=1, inner=1, num_layers=0, num_heads=1)
-        check_shares(self, "attention_dropout", "dropout")
+        check_shares(self, "input_dropout", "attention_dropout", "inner_dropout", "dropout")
         check_choice("positions", self.positions, _POSITIONS)
         check_choice("activation", self.activation, list(_ACTIVATIONS))
 
@@ -74,6 +78,7 @@ class Transformer(nn.Module):
         super().__init__()
         check_width(config)
         self.config = config
+        self.dropout = nn.Dropout(config.input_dropout)
         self.norm_input = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
@@ -83,18 +88,26 @@ class Transformer(nn.Module):
         """Width of input and output."""
         return self.config.width
 
-    def forward(self, embedding: Tensor, num_frames: Tensor, wanted: slice = EVERY_FRAME) -> Tensor:
+    def forward(
+        self,
+        embedding: Tensor,
+        num_frames: Tensor,
+        wanted: slice = EVERY_FRAME,
+        visible: Tensor | None = None,
+    ) -> Tensor:
         """Embeddings that know their neighbours.
 
         Args:
             embedding: (B, T, W).
             num_frames: (B,), frames before padding; later frames are attended by none.
             wanted: frames that are asked for; the last layer spares itself the others.
+            visible: (B or 1, T, T), whether the frame of a row may attend to that of a column;
+                default: to all.
 
         Returns:
             (B, wanted, W), without meaning beyond an item's frames.
         """
-        mask = attention_mask(embedding, num_frames, self.config.causal)
+        mask = attention_mask(embedding, num_frames, self.config.causal, visible)
         hidden, rotation = self._place(embedding)
         for layer in self.layers[:-1]:
             hidden = layer(hidden, mask, rotation)
@@ -116,7 +129,7 @@ class Transformer(nn.Module):
 
     def _place(self, embedding: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Input of the first layer, (B, T, W), and the rotation of every layer, if there is one."""
-        embedding = self.norm_input(embedding)
+        embedding = self.norm_input(self.dropout(embedding))
         if self.config.positions == "sinusoidal":
             return embedding + sinusoids(embedding), None
         if self.config.positions == "rotary":
@@ -145,21 +158,26 @@ def check_width(config: TransformerConfig) -> None:
         )
 
 
-def attention_mask(embedding: Tensor, num_frames: Tensor, causal: bool = False) -> Tensor | None:
+def attention_mask(
+    embedding: Tensor, num_frames: Tensor, causal: bool = False, visible: Tensor | None = None
+) -> Tensor | None:
     """What is added to the scores of attention; None where every frame attends to every other.
 
     Args:
         embedding: (B, T, W).
         num_frames: (B,), frames before padding; later ones are attended by none.
         causal: no frame attends to a later one.
+        visible: (B or 1, T, T), whether the frame of a row may attend to that of a column.
 
     Returns:
-        (B, 1, 1, T), or (B, 1, T, T) where causal.
+        (B, 1, 1, T), or (B, 1, T, T) where rows differ.
     """
     frames = torch.arange(embedding.shape[1], device=embedding.device)
     seen = (frames < num_frames[:, None])[:, None, None, :]
     if causal:
         seen = seen & (frames <= frames[:, None])
+    if visible is not None:
+        seen = seen & visible[:, None]
     return None if bool(seen.all()) else torch.where(seen, 0.0, MASKED)
 
 
@@ -184,6 +202,7 @@ class TransformerLayer(nn.Module):
         self.expand = nn.Linear(width, config.inner)
         self.project = nn.Linear(config.inner, width)
         self.norm_feed_forward = nn.LayerNorm(width)
+        self.inner_dropout = nn.Dropout(config.inner_dropout)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -253,7 +272,7 @@ class TransformerLayer(nn.Module):
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
         activation = _ACTIVATIONS[self.config.activation]
-        return self.dropout(self.project(activation(self.expand(hidden))))
+        return self.dropout(self.project(self.inner_dropout(activation(self.expand(hidden)))))
 
 
 def _angles(num_steps: int, width: int, device: torch.device) -> Tensor:

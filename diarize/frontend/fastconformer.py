@@ -152,8 +152,17 @@ class FastConformer(nn.Module):
         embedding, num_frames = self.subsampling(features, num_frames)
         return self.encode(embedding, num_frames), num_frames
 
-    def encode(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
-        """The layers alone, on subsampled features (B, T, D)."""
+    def encode(
+        self, embedding: Tensor, num_frames: Tensor, visible: Tensor | None = None
+    ) -> Tensor:
+        """The layers alone, on subsampled features.
+
+        Args:
+            embedding: (B, T, D).
+            num_frames: (B,), frames before padding.
+            visible: (B or 1, T, T), whether the frame of a row may attend to that of a column;
+                convolutions hear their neighbours all the same. Default: all.
+        """
         num_steps = embedding.shape[1]
         if num_steps == 0:
             return embedding
@@ -163,7 +172,7 @@ class FastConformer(nn.Module):
         offsets = _offset_sinusoids(num_steps, self.config.width, embedding.device)
         valid = _valid_frames(num_frames, num_steps)
         for layer in self.layers:
-            hidden = layer(hidden, offsets, valid)
+            hidden = layer(hidden, offsets, valid, visible)
         return hidden
 
 
@@ -245,11 +254,24 @@ class FastConformerLayer(nn.Module):
         self.norm_output = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Tensor, offsets: Tensor, valid: Tensor | None) -> Tensor:
-        """(B, T, D) to the same; ``offsets`` (2T - 1, D); ``valid`` (B, T), None where all are."""
+    def forward(
+        self,
+        hidden: Tensor,
+        offsets: Tensor,
+        valid: Tensor | None,
+        visible: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, D) to the same.
+
+        Args:
+            hidden: (B, T, D).
+            offsets: (2T - 1, D).
+            valid: (B, T), None where all are.
+            visible: see `FastConformer.encode`.
+        """
         half_step = self.dropout(self.feed_forward_first(self.norm_first(hidden)))
         hidden = torch.add(hidden, half_step, alpha=0.5)
-        attended = self.attention(self.norm_attention(hidden), offsets, valid)
+        attended = self.attention(self.norm_attention(hidden), offsets, valid, visible)
         hidden = hidden + self.dropout(attended)
         hidden = hidden + self.dropout(self.convolution(self.norm_convolution(hidden), valid))
         half_step = self.dropout(self.feed_forward_second(self.norm_second(hidden)))
@@ -290,7 +312,13 @@ class RelativeAttention(nn.Module):
         self.dropout = dropout
         self.context = context
 
-    def forward(self, hidden: Tensor, offsets: Tensor, valid: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        offsets: Tensor,
+        valid: Tensor | None,
+        visible: Tensor | None = None,
+    ) -> Tensor:
         """(B, T, D) to the same; see `FastConformerLayer.forward`."""
         num_heads, head_dim = self.content_bias.shape
         query = self.query(hidden).unflatten(-1, (num_heads, head_dim))
@@ -314,6 +342,9 @@ class RelativeAttention(nn.Module):
             bias = _shift_rows(by_position[:, :, start:end] @ position[..., offset])
             if valid is not None:
                 bias = bias.masked_fill(~valid[:, None, None, first:last], MASKED)
+            if visible is not None:
+                unseen = ~visible[:, None, start:end, first:last]
+                bias = bias.masked_fill(unseen, MASKED)
             if context < num_steps:
                 bias = bias.masked_fill(_beyond(context, start, end, first, last, bias), MASKED)
             if not bias.is_cpu:  # GPU kernels take a bias only with evenly spaced, aligned rows

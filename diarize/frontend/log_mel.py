@@ -49,9 +49,17 @@ class LogMelConfig:
     peak_scaling: str = "none"
     """``item``: divide by the item's largest sample, as the published offline models do with a
     batch of one (in a larger one, by the largest of all items); ``none``."""
+    frequency_masks: int = 0
+    """Bands of neighbouring mel bins that are blanked in each item, in training only (SpecAugment,
+    Park et al., arXiv:1904.08779)."""
+    mask_bins: int = 24
+    """Most bins of a band; how many is drawn, none included."""
+    mask_value: float = -15.0
+    """What blanked bins hold: next to silence, but for normalised features, whose mean is 0."""
 
     def __post_init__(self) -> None:
         check_least(self, num_mels=1, window_samples=1, hop_samples=1, num_fft=1, dither=0)
+        check_least(self, frequency_masks=0, mask_bins=0)
         check_choice("normalization", self.normalization, ("per_feature", "none"))
         check_choice("peak_scaling", self.peak_scaling, ("item", "none"))
         if self.sample_rate != SAMPLE_RATE:
@@ -94,6 +102,11 @@ class LogMel(nn.Module):
                 f"mel.window_samples: is {config.window_samples}, but a window must fit into "
                 f"num_fft, {config.num_fft}. Raise num_fft."
             )
+        if config.frequency_masks and config.mask_bins > config.num_mels:
+            raise ConfigError(
+                f"mel.mask_bins: is {config.mask_bins}, but there are only {config.num_mels} "
+                "mel bins to blank. Lower it."
+            )
         self.config = config
         # Triangles of equal area on Slaney's scale (Auditory Toolbox, Technical Report 1998-010).
         # torchaudio looks at the values, which "meta" has none of.
@@ -123,6 +136,8 @@ class LogMel(nn.Module):
             valid = (frames < num_frames[:, None]).unsqueeze(-1)  # (B, F, 1)
             if self.config.normalization == "per_feature":
                 mel = _normalized(mel, valid, num_frames)
+            if self.training and self.config.frequency_masks:
+                mel = torch.where(self._blanked(mel), self.config.mask_value, mel)
             return torch.where(valid, mel, 0.0), num_frames
 
     def _prepare(self, waveform: Tensor, num_samples: Tensor) -> Tensor:
@@ -137,6 +152,14 @@ class LogMel(nn.Module):
             waveform = waveform + self.config.dither * torch.randn_like(waveform)
         previous = functional.pad(waveform[:, :-1], (1, 0))
         return torch.where(valid, waveform - self.config.pre_emphasis * previous, 0.0)
+
+    def _blanked(self, mel: Tensor) -> Tensor:
+        """The bins of each item that are blanked, (B, 1, M), drawn anew."""
+        config, drawn = self.config, (len(mel), self.config.frequency_masks, 1)
+        width = torch.randint(0, config.mask_bins + 1, drawn, device=mel.device)
+        first = torch.rand(drawn, device=mel.device) * (config.num_mels - width + 1)
+        bins = torch.arange(config.num_mels, device=mel.device) - first.long()
+        return ((bins >= 0) & (bins < width)).any(dim=1, keepdim=True)
 
     def _log_energies(self, waveform: Tensor) -> Tensor:
         num_frames = waveform.shape[1] // self.config.hop_samples

@@ -82,6 +82,8 @@ class Stacking(nn.Module):
         rows = features.unflatten(1, (-1, stacked)).flatten(2)  # (B, T, stacked * M)
         return self.projection(rows), -(-num_frames // stacked)
 
-    def encode(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
+    def encode(
+        self, embedding: Tensor, num_frames: Tensor, visible: Tensor | None = None
+    ) -> Tensor:
         """Nothing more: subsampled features (B, T, D) are the embeddings."""
         return embedding

@@ -243,7 +243,7 @@ def measure(diarizer: Any, manifest: Path, scored: bool = True) -> Found:
         truth, num_frames = batch.activity, batch.num_frames
         with torch.inference_mode():
             embedding, _ = diarizer.embed(batch.signal, batch.num_samples)
-            logits, layers = diarizer.classify_layers(embedding, num_frames)
+            logits, layers, _ = diarizer.classify_layers(embedding, num_frames)
         size = len(truth)
         sums["sort_loss"] += size * float(sort_loss(logits, truth, num_frames))
         loss = permutation_invariant_loss(logits, truth, num_frames)

@@ -153,7 +153,7 @@ def draw_session(data: Path, run: Path, index: int, path: Path) -> None:
         layer.register_forward_pre_hook(note)
     with torch.inference_mode():
         embedding, num_frames = diarizer.embed(batch.signal, batch.num_samples)
-        logits, layers = diarizer.classify_layers(embedding, num_frames)
+        logits, layers, _ = diarizer.classify_layers(embedding, num_frames)
         encodings = [diarizer.encoder.encode(layer, num_frames)[0] for layer in layers]
     gates = diarizer.encoder.gates.tolist()
     seconds = logits.shape[1] * diarizer.grid.frame_shift
