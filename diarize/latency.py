@@ -10,6 +10,39 @@ from diarize.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """Rows of features that a step hears: its own, and context on either side.
+
+    Attributes:
+        first: where the context before begins.
+        start: where its own rows do.
+        end: behind the last of them.
+        last: behind the context after.
+        rows: of a frame.
+    """
+
+    first: int
+    start: int
+    end: int
+    last: int
+    rows: int
+
+    @property
+    def before(self) -> int:
+        """Frames before its own."""
+        return (self.start - self.first) // self.rows
+
+    @property
+    def own(self) -> int:
+        """Its own frames; the last of a recording may be cut short."""
+        return -(-(self.end - self.start) // self.rows)
+
+    def num_answers(self, finer: int) -> int:
+        """Its answers, of which there are ``finer`` for each whole frame."""
+        return -(-(self.end - self.start) * finer // self.rows)
+
+
+@dataclass(frozen=True)
 class StreamingConfig:
     """How far a streaming model sees, and what it keeps; lengths in frames."""
 
@@ -58,6 +91,28 @@ class StreamingConfig:
                 f"cache is {self.cache}, but {num_slots} speakers with {self.silence} rows of "
                 f"silence each need {least}. Lengthen it."
             )
+
+    def chunk_at(self, start: int, known: int, rows: int, ended: bool) -> Chunk | None:
+        """The chunk that begins at a row, once all that it hears has come.
+
+        Args:
+            start: a row of features, where the chunk before ended.
+            known: rows that have come.
+            rows: of a frame.
+            ended: whether no more will come.
+
+        Returns:
+            None where it has to wait, or the recording has ended before.
+        """
+        end = start + self.chunk * rows
+        if ended:
+            if start >= known:
+                return None
+            end = min(end, known)
+        elif end + self.right * rows > known:
+            return None
+        first = max(start - self.left * rows, 0)
+        return Chunk(first, start, end, min(end + self.right * rows, known), rows)
 
 
 OFFLINE = "offline"

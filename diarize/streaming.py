@@ -20,7 +20,7 @@ from diarize.cache import SpeakerCache
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError
 from diarize.frontend.mel_stream import MelStream
-from diarize.latency import KEYS, LATENCIES, OFFLINE, StreamingConfig, parse_latency
+from diarize.latency import KEYS, LATENCIES, OFFLINE, Chunk, StreamingConfig, parse_latency
 from diarize.liveturns import LiveTurns
 from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig
@@ -105,7 +105,9 @@ class StreamingDiarizer:
         self._config = config
         self._frames = torch.tensor([getattr(config, key) for key in KEYS])
         width = diarizer.front_end.embedding_dim
-        self._memory = SpeakerCache(config, width, diarizer.num_slots, diarizer.silence)
+        learned = diarizer.silence
+        silence = None if learned is None else learned.detach().float().cpu()
+        self._memory = SpeakerCache(config, width, diarizer.num_slots, silence)
         self._mel = MelStream(diarizer.front_end.mel)
         self._per_frame = diarizer.front_end.grid.hop // mel.hop_samples
         self._features = torch.zeros(0, mel.num_mels)
@@ -206,7 +208,8 @@ class StreamingDiarizer:
         memory.silence = state["silence"]
         mel.emphasised, mel.last_sample = state["emphasised"], state["last_sample"]
         self._features = state["features"]
-        memory.num_silence, mel.num_samples, mel.num_frames, *own_counts = state["counts"].tolist()
+        memory.num_silence = state["counts"][0]
+        mel.num_samples, mel.num_frames, *own_counts = state["counts"][1:].tolist()
         self._first, self._answered, ended = own_counts
         self._ended = bool(ended)
         if self._live is not None and "undecided" in state:
@@ -237,22 +240,15 @@ class StreamingDiarizer:
 
     def _next(self) -> "_Step | None":
         """The next chunk, once its context has come."""
-        config, rows = self._config, self._per_frame
         known = self._first + len(self._features)
-        start, end = self._answered, self._answered + config.chunk * rows
-        if self._ended:
-            if start >= known:
-                return None
-            end = min(end, known)
-        elif end + config.right * rows > known:
+        chunk = self._config.chunk_at(self._answered, known, self._per_frame, self._ended)
+        if chunk is None:
             return None
-        left = min(config.left * rows, start)
-        right = min(config.right * rows, known - end)
-        heard = self._features[start - left - self._first : end + right - self._first]
+        heard = self._features[chunk.first - self._first : chunk.last - self._first]
         memory = torch.cat([self._memory.cache, self._memory.fifo])
-        before, own = left // rows, -(-(end - start) // rows)
-        wanted = range(self._memory.first_judged(own), len(memory) + before + own)
-        return _Step(heard, before, -(-right // rows), end, memory, wanted)
+        first = self._memory.first_judged(chunk.own)
+        wanted = range(first, len(memory) + chunk.before + chunk.own)
+        return _Step(heard, chunk, memory, wanted)
 
     def _take(self, step: "_Step", embedding: Tensor, posterior: Tensor) -> None:
         """Keep what one step says of its chunk.
@@ -262,16 +258,15 @@ class StreamingDiarizer:
             embedding: (T, D), of the chunk and its context.
             posterior: (len(step.wanted) * upsampling, S), of the frames that were asked for.
         """
-        finer = self._diarizer.config.upsampling
+        finer, chunk = self._diarizer.config.upsampling, step.chunk
         by_frame = posterior.unflatten(0, (-1, finer)).mean(dim=1)
-        own = slice(step.before, len(embedding) - step.after)
+        own = slice(chunk.before, chunk.before + chunk.own)
         known = len(step.memory) - step.wanted.start
-        first = known + step.before
-        count = -(-(step.end - self._answered) * finer // self._per_frame)
-        answer = posterior[first * finer : first * finer + count].numpy()
+        first = known + chunk.before
+        answer = posterior[first * finer : first * finer + chunk.num_answers(finer)].numpy()
         answer[:, self._max_speakers or answer.shape[1] :] = 0.0  # slots are in order of arrival
-        self._answered = step.end
-        spare = max(step.end - self._config.left * self._per_frame - self._first, 0)
+        self._answered = chunk.end
+        spare = max(chunk.end - self._config.left * self._per_frame - self._first, 0)
         self._features, self._first = self._features[spare:].clone(), self._first + spare
         self._ready.append(answer)
         self._memory.remember(by_frame[:known], embedding[own], by_frame[first:])
@@ -321,17 +316,13 @@ class _Step:
 
     Attributes:
         features: (F, M), of the chunk and its context.
-        before: frames before the chunk.
-        after: frames after it.
-        end: the row of the recording at which it ends.
+        chunk: where it lies in the recording.
         memory: (n, D), what is remembered.
         wanted: of memory, chunk and context, the frames whose posteriors are used.
     """
 
     features: Tensor
-    before: int
-    after: int
-    end: int
+    chunk: Chunk
     memory: Tensor
     wanted: range
 

@@ -6,6 +6,27 @@ from diarize.errors import ConfigError
 from diarize.latency import LATENCIES, StreamingConfig, format_latency, parse_latency
 
 
+def spans(config: StreamingConfig, known: int, ended: bool) -> list[tuple[int, ...]]:
+    """First, start, end and last row of every chunk, of rows by twos."""
+    found, start = [], 0
+    while (chunk := config.chunk_at(start, known, 2, ended)) is not None:
+        found.append((chunk.first, chunk.start, chunk.end, chunk.last))
+        start = chunk.end
+    return found
+
+
+def test_chunks_follow_one_another_with_their_context() -> None:
+    config = StreamingConfig(chunk=3, left=1, right=2)
+    assert spans(config, 15, ended=True) == [(0, 0, 6, 10), (4, 6, 12, 15), (10, 12, 15, 15)]
+    # Until the context has come, a chunk waits.
+    assert spans(config, 15, ended=False) == [(0, 0, 6, 10)]
+    assert spans(config, 16, ended=False) == [(0, 0, 6, 10), (4, 6, 12, 16)]
+    assert spans(config, 0, ended=True) == spans(config, 9, ended=False) == []
+    last = config.chunk_at(12, 15, 2, ended=True)
+    assert last is not None and (last.before, last.own) == (1, 2)
+    assert [last.num_answers(finer) for finer in (1, 2)] == [2, 3]
+
+
 def test_names_are_the_waits_of_their_settings() -> None:
     for name in LATENCIES:
         config = parse_latency(name)

@@ -20,14 +20,14 @@ def test_silence_and_compression_equal_nemo(case: int, shared: Path) -> None:
         return torch.as_tensor(stored[f"aosc{case}_{name}"])
 
     length, silence = of("par").tolist()
-    for item in range(2):
+    config = StreamingConfig(cache=length, silence=silence)
+    width, num_slots = of("emb").shape[2], of("preds").shape[2]
+    for item in (0, 1, slice(0, 2)):  # each alone, and both together
         posterior, embedding = of("preds")[item], of("emb")[item]
-        num_slots = posterior.shape[1]
-        config = StreamingConfig(cache=length, silence=silence)
-        memory = SpeakerCache(config, embedding.shape[1], num_slots)
-        memory.silence, memory.num_silence = of("sil0")[item], int(of("cnt0")[item])
+        memory = SpeakerCache(config, width, num_slots)
+        memory.silence, memory.num_silence = of("sil0")[item], of("cnt0")[item]
         memory._hear_silence(embedding, posterior)
-        assert memory.num_silence == of("cnt1")[item]
+        assert torch.equal(memory.num_silence, of("cnt1")[item])
         torch.testing.assert_close(memory.silence, of("sil1")[item], atol=1e-6, rtol=0)
         kept, kept_posterior = compress(embedding, posterior, of("sil1")[item], config)
         torch.testing.assert_close(kept, of("out_emb")[item], atol=0, rtol=0)
