@@ -61,7 +61,7 @@ class Batch:
     Attributes:
         signal: (B, N) or, of features, (B, T, F); float32, zero beyond each example.
         num_samples: (B,) samples before padding.
-        activity: (B, T, S) 0 or 1, columns by arrival.
+        activity: (B, T, S) 0 to 1, columns by arrival.
         num_frames: (B,) frames before padding.
         voice: (B, T) index of the training speaker who talks alone, -1 elsewhere.
         turns: per example, seconds from its first sample.
@@ -104,12 +104,14 @@ class Collate:
         num_slots: columns of the activity; of audio, later arrivals are dropped and counted.
         voices: training speaker to class index, where voices are trained.
         hears: what the front end hears.
+        soft: activity says how much of a frame is spoken in, not whether its middle is.
     """
 
     grid: FrameGrid
     num_slots: int
     voices: Mapping[str, int] | None = None
     hears: Kind = AUDIO
+    soft: bool = False
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Pad to the longest example; frames and samples beyond each example are zero.
@@ -132,7 +134,7 @@ class Collate:
             frames = num_frames[row]
             # All speakers first: who is beyond the slots still talks into the others' speech.
             most = max(self.num_slots, len({turn.speaker for turn in example.turns}))
-            truth = from_turns(example.turns, self.grid, frames, most)
+            truth = from_turns(example.turns, self.grid, frames, most, soft=self.soft)
             activity[row, :frames] = torch.from_numpy(truth.matrix[:, : self.num_slots])
             if self.hears != AUDIO and len(truth.speakers) > self.num_slots:
                 end = example.start + num_samples[row] / self.grid.sample_rate
@@ -142,7 +144,7 @@ class Collate:
             heard += len(truth.speakers)
             dropped += max(len(truth.speakers) - self.num_slots, 0)
             if self.voices is not None:
-                alone = truth.matrix.sum(axis=1) == 1
+                alone = (truth.matrix > 0).sum(axis=1) == 1
                 classes = np.array([self.voices.get(s, -1) for s in truth.speakers] + [-1])
                 column = np.where(alone, truth.matrix.argmax(axis=1), -1)
                 voice[row, :frames] = torch.from_numpy(classes[column])

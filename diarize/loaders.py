@@ -48,6 +48,8 @@ class DataConfig:
     long: unlike in inference, nothing is stitched, and cost grows with the square of the length."""
     batch_size: int = 8
     """Sessions per step and device."""
+    soft_targets: bool = False
+    """Learn how much of a frame each speaker talks, 0 to 1, instead of whether in its middle."""
     num_workers: int = 2
     """Processes that prepare batches; 0 prepares them in the training process."""
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
@@ -156,7 +158,9 @@ class DiarizationData(pl.LightningDataModule):
 
     def _loader(self, dataset: Dataset[Example], **batching: Any) -> DataLoader[Batch]:
         diarizer = cast(Diarizer, cast(pl.Trainer, self.trainer).lightning_module.diarizer)
-        collate = Collate(diarizer.grid, diarizer.num_slots, self.voices or None, diarizer.hears)
+        soft = self.config.soft_targets
+        voices = self.voices or None
+        collate = Collate(diarizer.grid, diarizer.num_slots, voices, diarizer.hears, soft)
         workers = self.config.num_workers
         return DataLoader(
             cast(Dataset[Batch], _Batches(dataset, collate)),

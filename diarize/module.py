@@ -16,14 +16,21 @@ from diarize.data import Batch
 from diarize.errors import ConfigError, DiarizeError
 from diarize.loaders import DataConfig
 from diarize.losses import LossConfig, attention_loss, count_loss, diarization_loss, layer_loss
-from diarize.model import Diarizer, DiarizerConfig
+from diarize.model import Diarizer, DiarizerConfig, Estimates
 from diarize.muon import Muon
 from diarize.postprocess import PostprocessConfig, to_turns
+from diarize.rehearsal import Rehearsal, RehearsalConfig
 from diarize.score import DiarizationError, score
 from diarize.voices import VoiceLoss
 
 ALGORITHMS = ("adamw", "muon")
 SCHEDULES = ("cosine", "inverse_sqrt")
+BESIDE = {
+    "voice_loss": "voice_weight",
+    "count_loss": "count_weight",
+    "attention_loss": "attention_weight",
+}
+"""What may be taught beside diarization, and the setting that says how much it counts."""
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -101,8 +108,12 @@ class TrainingConfig:
     speakers, which ends the plateau before voices are told apart (`attention_loss`)."""
     count_weight: float = 0.0
     """Weight of telling frames of silence, one speaker and several apart (front end alone)."""
+    activity_weight: float = 0.0
+    """Weight of telling the same three apart from what the head answers from."""
     diarizer: DiarizerConfig = field(default_factory=DiarizerConfig)
     """The model."""
+    rehearsal: RehearsalConfig = field(default_factory=RehearsalConfig)
+    """Whether it is trained as it streams, through the speaker cache, and how."""
     data: DataConfig = field(default_factory=DataConfig)
     """What it learns from."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -116,7 +127,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_least(self, seed=0, voice_weight=0, diarization_weight=0)
-        check_least(self, attention_weight=0, count_weight=0)
+        check_least(self, attention_weight=0, count_weight=0, activity_weight=0)
         if self.voice_weight == 0 and self.diarization_weight == 0:
             raise ConfigError(
                 "voice_weight is 0 and diarization_weight is 0, but a run learns at least one. "
@@ -126,6 +137,15 @@ class TrainingConfig:
             raise ConfigError(
                 f"attention_weight is {self.attention_weight:g}, but diarization_weight is 0: the "
                 "encoder is not trained. Raise that, or set attention_weight=0."
+            )
+        weights = {name: getattr(self, name) for name in BESIDE.values()}
+        taught = [f"{name} is {weight:g}" for name, weight in weights.items() if weight]
+        latency = self.rehearsal.latency
+        if latency is not None and (taught or self.diarization_weight == 0):
+            found = " and ".join(taught) or "diarization_weight is 0"
+            raise ConfigError(
+                f"{found}, but rehearsal.latency is {latency}: a session is heard chunk by chunk, "
+                "and diarized. Set that to null, or the weights of what is taught beside to 0."
             )
 
 
@@ -173,6 +193,15 @@ class DiarizationModule(pl.LightningModule):
         width = self.diarizer.front_end.embedding_dim
         self.voices = VoiceLoss(width, len(voices)) if voices else None
         self.count = torch.nn.Linear(width, 3) if config.count_weight else None
+        self.activity = None
+        if config.activity_weight:
+            width = self.diarizer.head.width
+            self.activity = torch.nn.Sequential(
+                torch.nn.LayerNorm(width), torch.nn.Linear(width, 3)
+            )
+        self.rehearsal = None
+        if config.rehearsal.latency is not None:
+            self.rehearsal = Rehearsal(self.diarizer, config.rehearsal)
         encoder = self.diarizer.encoder
         if config.attention_weight and not (hasattr(encoder, "first_scores") and encoder.layers):
             raise ConfigError(
@@ -195,7 +224,10 @@ class DiarizationModule(pl.LightningModule):
             {
                 "diarizer_config": to_dict(self.diarizer.config),
                 "postprocess": to_dict(config.postprocess),
-                "inference": {"window": config.data.trained_window},
+                "inference": {
+                    "window": config.data.trained_window,
+                    **(self.rehearsal.inference if self.rehearsal is not None else {}),
+                },
                 "voices": list(voices),
             }
         )
@@ -213,32 +245,46 @@ class DiarizationModule(pl.LightningModule):
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Loss, logits (B, T, S) where they are trained, and the parts of the loss."""
         config = self.config
-        embedding, num_frames = self.diarizer.embed(batch.signal, batch.num_samples)
-        loss, logits, parts = embedding.new_zeros((), dtype=torch.float32), None, {}
-        if self.voices is not None and self.training:
+        loss = batch.activity.new_zeros(())
+        said: Estimates | None = None
+        parts: dict[str, Tensor] = {}
+        if self.rehearsal is not None:
+            said = self.rehearsal(batch.signal, batch.num_samples)
+        else:
+            embedding, num_frames = self.diarizer.embed(batch.signal, batch.num_samples)
+            if self.training:
+                parts = self._beside(embedding, num_frames, batch)
+                loss = loss + sum(getattr(config, BESIDE[name]) * parts[name] for name in parts)
+            if config.diarization_weight:
+                said = self.diarizer.classify_layers(embedding, num_frames)
+        if said is None:
+            return loss, None, parts
+        length = batch.activity.shape[1]
+        logits = said.logits[:, :length]
+        value, detail = diarization_loss(logits, batch.activity, batch.num_frames, config.loss)
+        parts |= detail
+        if said.layers and self.training:
+            layers = [layer[:, :length] for layer in said.layers]
+            parts["layer_loss"] = layer_loss(layers, batch.activity, batch.num_frames, config.loss)
+            value = value + parts["layer_loss"]
+        if self.activity is not None and self.training:
+            counted = self.activity(said.hidden[:, :length])
+            parts["activity_loss"] = count_loss(counted, batch.activity, batch.num_frames)
+            value = value + config.activity_weight * parts["activity_loss"]
+        return loss + config.diarization_weight * value, logits, parts
+
+    def _beside(self, embedding: Tensor, num_frames: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Losses of what the front end and the first layer are taught beside."""
+        parts = {}
+        if self.voices is not None:
             parts["voice_loss"] = self.voices(embedding, batch.voice)
-            loss = loss + config.voice_weight * parts["voice_loss"]
-        if self.count is not None and self.training:
+        if self.count is not None:
             parts["count_loss"] = count_loss(self.count(embedding), batch.activity, num_frames)
-            loss = loss + config.count_weight * parts["count_loss"]
-        if config.attention_weight and self.training:
+        if self.config.attention_weight:
             scores = self.diarizer.encoder.first_scores(self.diarizer.projection(embedding))
             taught = scores[:, : max(scores.shape[1] // 2, 1)]
             parts["attention_loss"] = attention_loss(taught, batch.activity, num_frames)
-            loss = loss + config.attention_weight * parts["attention_loss"]
-        if config.diarization_weight:
-            logits, layers, _ = self.diarizer.classify_layers(embedding, num_frames)
-            logits = logits[:, : batch.activity.shape[1]]
-            value, detail = diarization_loss(logits, batch.activity, batch.num_frames, config.loss)
-            parts |= detail
-            if layers and self.training:
-                layers = [layer[:, : logits.shape[1]] for layer in layers]
-                parts["layer_loss"] = layer_loss(
-                    layers, batch.activity, batch.num_frames, config.loss
-                )
-                value = value + parts["layer_loss"]
-            loss = loss + config.diarization_weight * value
-        return loss, logits, parts
+        return parts
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of one batch; its parts go to the log."""
@@ -300,7 +346,7 @@ class DiarizationModule(pl.LightningModule):
 
     def _hidden_matrices(self) -> set[str]:
         """Names of the weights of linear maps, but for those whose outputs are answers."""
-        answers = ("diarizer.head.output", "diarizer.encoder.heads.", "count")
+        answers = ("diarizer.head.output", "diarizer.encoder.heads.", "count", "activity.")
         return {
             f"{name}.weight"
             for name, part in self.named_modules()

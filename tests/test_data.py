@@ -76,6 +76,14 @@ def test_voices_are_told_where_they_talk_alone() -> None:
     assert batch.voice.tolist() == [[-1, 7, 7, -1, -1, 4, 4, 4, -1, 7]]
 
 
+def test_soft_activity_is_the_part_of_a_frame_that_is_spoken_in() -> None:
+    turns = [Turn(0.1, 0.24, "ann"), Turn(0.27, 0.4, "bob")]
+    batch = Collate(GRID, 2, {"ann": 0, "bob": 1}, soft=True)([example(0.5, turns)])
+    expected = [[0.0, 1.0, 0.4, 0.0, 0.0], [0.0, 0.0, 0.3, 1.0, 0.0]]
+    torch.testing.assert_close(batch.activity[0].T, torch.tensor(expected))
+    assert batch.voice.tolist() == [[-1, 0, -1, 1, -1]]  # one in the third frame is not alone
+
+
 def test_voices_that_are_not_trained_have_no_class() -> None:
     batch = Collate(GRID, 2, {"ann": 0})([example(1.0, MEETING)])
     assert batch.voice.tolist() == [[-1, -1, -1, -1, -1, 0, 0, 0, -1, -1]]

@@ -37,7 +37,7 @@ ROWS = [
     (3, "nemotron", LEVEL_3),
     (3, "checkpoint", LEVEL_3),
     (4, "streaming", LEVEL_3),
-    (4, "inference", LEVEL_3),
+    (4, "inference rehearsal", LEVEL_3),
     (4, "loaders saving steplog", LEVEL_3 | {"pytorch_lightning"}),
     (4, "module", LEVEL_3 | {"pytorch_lightning", "torchmetrics"}),
     (4, "training", LEVEL_3 | {"pytorch_lightning"}),

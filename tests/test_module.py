@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from runs import TINY
@@ -11,6 +12,7 @@ from runs import TINY
 from diarize.config import load_config
 from diarize.data import Collate, Example
 from diarize.errors import ConfigError, DiarizeError
+from diarize.latency import parse_latency
 from diarize.module import (
     DiarizationModule,
     ErrorRate,
@@ -19,6 +21,7 @@ from diarize.module import (
     learning_rate_factor,
 )
 from diarize.score import DiarizationError
+from diarize.streaming import StreamingDiarizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,6 +79,79 @@ def test_what_is_taught_beside_counts_by_its_weight(a_session: Callable) -> None
     blend = (told["sort_loss"] + told["permutation_invariant_loss"]) / 2
     assert taught == pytest.approx(blend + more, rel=1e-5)
     assert "attention_loss" not in parts("count_weight=0.2")[1]
+
+
+def test_what_the_head_answers_from_tells_silence_and_overlap(a_session: Callable) -> None:
+    settings = ["activity_weight=0.4", "diarizer.upsampling=2", "loss.phantom_weight=0.2"]
+    settings += ["diarizer.head_dropout=0", "diarizer.encoder.dropout=0"]
+    settings += ["diarizer.front_end.dropout=0", "diarizer.front_end.input_dropout=0"]
+    settings += ["diarizer.front_end.mel.dither=0", "diarizer.head_width=24"]
+    module = DiarizationModule(load_config(TrainingConfig, [TINY], settings))
+    batch = Collate(module.diarizer.grid, 4)([Example("s", *a_session(2, 3.2))])
+    loss, _, parts = module._step(batch)
+    assert batch.activity.shape == (1, 80, 4)  # on the finer clock
+    said = module.diarizer.classify_layers(*module.diarizer.embed(batch.signal, batch.num_samples))
+    assert module.activity is not None and said.hidden.shape == (1, 80, 24)
+    classes = batch.activity[0].sum(dim=1).long().clamp(max=2)
+    assert set(classes.tolist()) == {0, 1, 2}
+    expected = torch.nn.functional.cross_entropy(module.activity(said.hidden)[0], classes)
+    assert parts["activity_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    blend = (parts["sort_loss"] + parts["permutation_invariant_loss"]) / 2
+    more = 0.2 * parts["phantom_loss"] + 0.4 * parts["activity_loss"]
+    assert loss.item() == pytest.approx((blend + more).item(), rel=1e-5)
+    assert "activity_loss" not in module.eval()._step(batch)[2]
+    # It is there for training alone.
+    assert not any(name.startswith("activity") for name in module.diarizer.state_dict())
+
+
+STREAMING = [
+    "rehearsal.latency='chunk=10,left=1,right=1,fifo=0,cache=16,update=10'",
+    "diarizer.front_end.mel.normalization=none",
+    "data.utterances=x",
+]
+
+
+def test_a_streaming_model_is_trained_as_it_streams(a_session: Callable) -> None:
+    torch.manual_seed(0)
+    config = load_config(TrainingConfig, [TINY], STREAMING)
+    module = DiarizationModule(config)
+    batch = Collate(module.diarizer.grid, 4)([Example("s", *a_session(n, 3.2)) for n in (1, 2)])
+    optimizer = torch.optim.AdamW(module.parameters(), 3e-3)
+    began, losses = time.process_time(), []
+    while not losses or (losses[-1] > 0.15 and len(losses) < 100):
+        loss, logits, parts = module._step(batch)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+        optimizer.step()
+    assert losses[-1] <= 0.15 < 0.5 < losses[0] and time.process_time() - began < 20
+    assert logits is not None and logits.shape == batch.activity.shape
+    assert set(parts) == {"sort_loss", "permutation_invariant_loss"}
+    # Validation judges what a stream would have said, and the checkpoint tells how to run it.
+    _, logits, _ = module.eval()._step(batch)
+    inference = module.hparams["inference"]
+    latency = parse_latency(inference["latency"], inference["latencies"])
+    assert latency is not None and latency.chunk == 10 and latency.cache == 16
+    stream = StreamingDiarizer(module.diarizer, latency)
+    posterior = np.concatenate([stream.feed(batch.signal[1].numpy()), stream.finish()])
+    assert logits is not None and posterior.max() > 0.7
+    np.testing.assert_allclose(logits[1].detach().sigmoid(), posterior, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        (["voice_weight=0.5"], "voice_weight is 0.5"),
+        (["count_weight=1", "attention_weight=1"], "count_weight is 1 and attention_weight is 1"),
+        (["diarization_weight=0", "voice_weight=1"], "voice_weight is 1"),
+    ],
+)
+def test_what_is_taught_of_whole_windows_is_not_taught_in_streams(
+    settings: list[str], found: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{found}, but rehearsal.latency is chunk=10,left=1"):
+        load_config(TrainingConfig, [TINY], [*STREAMING, *settings])
 
 
 LAYERWISE = [
