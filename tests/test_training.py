@@ -17,6 +17,7 @@ from diarize.audio import read_audio
 from diarize.checkpoint import load_checkpoint
 from diarize.config import load_config
 from diarize.errors import ConfigError, DiarizeError
+from diarize.inference import Diarization, InferenceConfig, diarize_sessions
 from diarize.manifest import read_manifest, reference_turns, scored_regions
 from diarize.module import TrainingConfig
 from diarize.postprocess import PostprocessConfig, to_turns
@@ -74,6 +75,28 @@ def test_recorded_sessions_are_learned_too(material: Material, tmp_path: Path) -
     )  # fmt: skip
     train([TINY], settings, tmp_path / "exp")
     assert math.isfinite(float(table(tmp_path / "exp")[-1]["train_loss"]))
+
+
+def test_a_streaming_model_leaves_a_streaming_model(material: Material, tmp_path: Path) -> None:
+    settings = material.settings(
+        diarizer__front_end__mel__normalization="none",
+        rehearsal__latency="'chunk=5,left=1,right=1,fifo=0,cache=16,update=5'",
+        rehearsal__limited_share=0.5, trainer__max_steps=2, trainer__validate_every=2,
+    )  # fmt: skip
+    train([TINY], settings, tmp_path / "exp")
+    diarizer = load_checkpoint(tmp_path / "exp")
+    config = InferenceConfig.of(diarizer)
+    posteriors = {}
+    for result in diarize_sessions(diarizer, read_manifest(material.validation), config):
+        assert isinstance(result, Diarization)
+        posteriors[result.session_id] = result.posterior
+    hypotheses = {name: to_turns(p, 0.08, config.postprocess) for name, p in posteriors.items()}
+    sessions = read_manifest(material.validation)
+    references = {s.session_id: reference_turns(s) for s in sessions}
+    regions = {s.session_id: scored_regions(s) for s in sessions}
+    der = 100 * score_sessions(references, hypotheses, uems=regions).total.der
+    assert any(hypotheses.values())
+    assert float(table(tmp_path / "exp")[-1]["val_der"]) == pytest.approx(der, abs=0.01)
 
 
 def test_chatter_is_silenced_and_warnings_are_not(whole: Run) -> None:
