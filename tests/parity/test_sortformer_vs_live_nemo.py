@@ -24,8 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from diarize.checkpoint import load_checkpoint
+from diarize.data import Batch
 from diarize.latency import StreamingConfig, format_latency
 from diarize.model import Diarizer
+from diarize.module import DiarizationModule, TrainingConfig
+from diarize.nemo import named
+from diarize.rehearsal import RehearsalConfig
 from diarize.streaming import StreamingDiarizer
 
 pytestmark = [
@@ -471,3 +475,128 @@ def test_the_archive_says_how_it_streams(models: Models) -> None:
     heard = hear(theirs, audio, stored)
     posterior, _ = stream(ours, ours.inference["latency"], audio, generator)
     same("posterior", posterior[: heard.sure], heard.posterior[: heard.sure], 1e-4)
+
+
+# ---- training
+
+CERTAIN = {
+    "encoder": ("dropout", "dropout_pre_encoder", "dropout_emb", "dropout_att"),
+    "transformer_encoder": ("attn_score_dropout", "attn_layer_dropout", "ffn_dropout"),
+    "sortformer_modules": ("dropout_rate",),
+    "preprocessor": ("dither",),
+}
+"""What draws at random in training, and is left out."""
+
+TRAINED = StreamingConfig(chunk=9, left=1, right=2, fifo=4, cache=24, update=11, silence=3)
+
+
+@torch.no_grad()
+def talk_alone(theirs: Any, audio: Tensor) -> None:
+    """Let one slot after another speak, where `speak` lets them speak at once: who never speaks
+    alone is not permuted."""
+    head = theirs.sortformer_modules.single_hidden_to_spks
+    head.weight.sub_(head.weight.mean(dim=0))
+
+    def run() -> None:
+        theirs(audio_signal=audio, audio_signal_length=torch.tensor([audio.shape[1]]))
+
+    spread(head, run, deviation=3.0, mean=-1.0)
+
+
+@pytest.mark.parametrize(("version", "limited"), [(1, False), (2, False), (2, True)])
+def test_a_training_step(
+    version: int, limited: bool, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses and gradients of equal weights, audio and targets; speakers permuted alike.
+
+    The draw is always the same: gradients of a stream whose caches part by rounding are others.
+    """
+    generator = np.random.default_rng(version)
+    config = nemo_config(version, "tiny")
+    for section, names in CERTAIN.items():
+        config[section] |= dict.fromkeys(names, 0.0)
+    if version == 2:
+        config["sortformer_modules"] |= {n: getattr(TRAINED, o) for o, n in NAMES.items()}
+        config["sortformer_modules"] |= {"causal_attn_rate": float(limited), "causal_attn_rc": 3}
+    theirs = build(config, generator, tmp_path / "model.nemo").train()
+    talk_alone(theirs, some_audio(generator, 20, 20))
+    theirs.save_to(str(tmp_path / "model.nemo"))
+    settings = TrainingConfig()
+    if version == 2:
+        share = float(limited)
+        settings.rehearsal = RehearsalConfig(
+            format_latency(TRAINED), limited_share=share, limited_right=3
+        )
+    module = DiarizationModule(settings, diarizer=load_checkpoint(tmp_path / "model.nemo")).train()
+
+    items = [some_audio(generator, *span)[0] for span in ((9.0, 9.5), (6, 7), (3, 4))]
+    items = [item / item.max() for item in items]
+    num_samples = torch.tensor([len(item) for item in items])
+    audio = nn.utils.rnn.pad_sequence(items, batch_first=True)
+    num_frames = -(-(num_samples // 160) // 8)
+    talking = torch.from_numpy(generator.random((3, 13, 4))) < 0.4
+    activity = talking.repeat_interleave(10, dim=1)[:, : int(num_frames.max())].float()
+    activity[0, :, 2] = 0.0
+    activity *= (torch.arange(activity.shape[1]) < num_frames[:, None])[:, :, None]
+
+    # All known speakers move on by one place, the first to the end.
+    permute, known = theirs.sortformer_modules._permute_speakers, []
+
+    def watched(scores: Tensor, max_perm_index: Tensor) -> Any:
+        known.extend(max_perm_index.tolist())
+        return permute(scores, max_perm_index)
+
+    monkeypatch.setattr(theirs.sortformer_modules, "_permute_speakers", watched)
+    monkeypatch.setattr(torch, "randperm", lambda n: (torch.arange(n) + 1) % n)
+    keys = torch.tensor([0.9, 0.1, 0.2, 0.3])
+
+    def moved_on(*shape: Any, **_: Any) -> Tensor:
+        """By what our speakers are sorted; of two numbers, whether attention is limited."""
+        return keys[:2] if shape == (2,) else keys.expand(*shape)
+
+    monkeypatch.setattr(torch, "rand", moved_on)
+    posterior = theirs(audio_signal=audio, audio_signal_length=num_samples)
+    speakers = pytest.importorskip("nemo.collections.asr.parts.utils.asr_multispeaker_utils")
+    orders = theirs.speaker_permutations
+    expected = {}
+    for name, sort in (
+        ("sort_loss", speakers.get_ats_targets),
+        ("permutation_invariant_loss", speakers.get_pil_targets),
+    ):
+        target = sort(activity.clone(), posterior, speaker_permutations=orders)
+        expected[name] = theirs.loss(probs=posterior, labels=target, target_lens=num_frames)
+    total = (expected["sort_loss"] + expected["permutation_invariant_loss"]) / 2
+    total.backward()
+    assert version == 1 or max(known) > 2  # places are exchanged, not only by twos
+
+    batch = Batch(
+        signal=audio,
+        num_samples=num_samples,
+        activity=activity,
+        num_frames=num_frames,
+        voice=torch.full(activity.shape[:2], -1),
+        turns=[[]] * 3,
+        regions=[None] * 3,
+        num_speakers=0,
+        dropped_speakers=0,
+    )
+    loss, logits, parts = module._step(batch)
+    loss.backward()
+    assert logits is not None and posterior.std() > 0.1
+    valid = torch.arange(activity.shape[1]) < num_frames[:, None]
+    same("posterior", logits.sigmoid()[valid], posterior[valid], 1e-4)
+    for name, value in expected.items():
+        same(name, parts[name], value, 1e-5)
+    same("loss", loss, total, 1e-5)
+    ours = dict(module.diarizer.named_parameters())
+    apart = {}
+    for name, parameter in theirs.named_parameters():
+        if parameter.grad is None:
+            assert name.startswith("sortformer_modules.hidden_to_spks")
+            continue
+        own, gradient = named(name, parameter.grad)
+        found = ours.pop(own).grad
+        assert found is not None
+        apart[own] = float((found - gradient).norm() / gradient.norm().clamp(min=1e-4))
+    print({name: f"{value:.0e}" for name, value in sorted(apart.items(), key=lambda p: -p[1])[:5]})
+    assert not ours and len(apart) > 100 and max(apart.values()) < 2e-3
