@@ -202,6 +202,8 @@ class DiarizationModule(pl.LightningModule):
         self.rehearsal = None
         if config.rehearsal.latency is not None:
             self.rehearsal = Rehearsal(self.diarizer, config.rehearsal)
+        elif self.diarizer.silence is not None:
+            self.diarizer.silence.requires_grad_(False)  # windows are heard without a cache
         encoder = self.diarizer.encoder
         if config.attention_weight and not (hasattr(encoder, "first_scores") and encoder.layers):
             raise ConfigError(

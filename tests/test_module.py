@@ -247,6 +247,18 @@ def test_only_what_is_learned_has_gradients() -> None:
     assert {name.split(".")[1] for name in trained} == {"front_end", "weight"}
 
 
+def test_silence_is_learned_in_streams_alone(a_session: Callable) -> None:
+    learned = ["diarizer.learned_silence=true"]
+    for settings, trained in ((learned, False), ([*STREAMING, *learned], True)):
+        module = DiarizationModule(load_config(TrainingConfig, [TINY], settings))
+        batch = Collate(module.diarizer.grid, 4)([Example("s", *a_session(2, 3.2))])
+        module._step(batch)[0].backward()
+        found = {n for n, p in module.named_parameters() if p.requires_grad and p.grad is None}
+        assert found == set()
+        assert module.diarizer.silence is not None
+        assert (module.diarizer.silence.grad is not None) == trained
+
+
 def test_learning_rate_rises_and_falls() -> None:
     def drawn(schedule: str) -> list[float]:
         config = OptimizerConfig(warmup_steps=4, schedule=schedule)

@@ -211,6 +211,19 @@ def test_noise_raises_scores_that_count() -> None:
     assert raised.min() >= -1e-6 and 0.4 < raised.max() <= 0.5 + 1e-6
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+def test_mixed_precision_is_remembered_in_full(stacked: bool) -> None:
+    diarizer = tiny(stacked).train()
+    latency = "chunk=6,left=0,right=0,fifo=3,cache=18,update=6,silence=1"
+    rehearsal = Rehearsal(diarizer, RehearsalConfig(latency, score_noise=0.1))
+    with torch.autocast("cpu", torch.bfloat16):
+        said = rehearsal(*noise(3.0, 2.0))
+    assert said.logits.dtype == torch.float32
+    said.logits.square().mean().backward()
+    gradients = [p.grad for p in diarizer.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+
+
 def test_gradients_go_through_the_cache_to_the_first_chunk() -> None:
     diarizer = tiny(stacked=True).train()
     latency = "chunk=6,left=0,right=0,fifo=0,cache=18,update=6,silence=1"
