@@ -131,23 +131,6 @@ class SpeakerCache:
         self.num_silence = total
 
 
-def compress(
-    embedding: Tensor, posterior: Tensor, silence: Tensor, config: StreamingConfig
-) -> tuple[Tensor, Tensor]:
-    """The ``config.cache`` rows that best tell the speakers, see `keep`, by their scores alone.
-
-    Args:
-        embedding: (..., n, D), n > ``config.cache``.
-        posterior: (..., n, S).
-        silence: (D,) or (..., D).
-        config: lengths and rates.
-
-    Returns:
-        Embeddings (..., cache, D) and posteriors (..., cache, S), 0 in rows of silence.
-    """
-    return keep(embedding, posterior, judge(posterior, config), silence, config)
-
-
 def judge(posterior: Tensor, config: StreamingConfig) -> Tensor:
     """`frame_scores` of the frames that may be kept for a speaker, (..., n, S), else -inf.
 

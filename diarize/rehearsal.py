@@ -132,15 +132,12 @@ class Rehearsal:
             said.append(self._hear(features, num_rows, chunk, memory, limits))
             start = chunk.end
         nothing = torch.zeros(len(signal), 0, 1, device=device)
-        logits = torch.cat(
-            [nothing.expand(-1, -1, diarizer.num_slots), *(s.logits for s in said)], 1
-        )
-        hidden = torch.cat(
-            [nothing.expand(-1, -1, diarizer.head.width), *(s.hidden for s in said)], 1
-        )
-        layers = [
-            torch.cat(pieces, dim=1) for pieces in zip(*(s.layers for s in said), strict=True)
-        ]
+        nobody = nothing.expand(-1, -1, diarizer.num_slots)
+        logits = torch.cat([nobody, *(each.logits for each in said)], dim=1)
+        unheard = nothing.expand(-1, -1, diarizer.head.width)
+        hidden = torch.cat([unheard, *(each.hidden for each in said)], dim=1)
+        by_layer = zip(*(each.layers for each in said), strict=True)
+        layers = [torch.cat(pieces, dim=1) for pieces in by_layer]
         if diarizer.silence is not None:
             # Processes that train together wait for the gradient of each parameter, and a short
             # batch fills no cache.
@@ -234,9 +231,8 @@ class _Limits:
     @classmethod
     def draw(cls, config: RehearsalConfig) -> "_Limits":
         """Those of the next batch."""
-        limited, tail = (
-            torch.rand(2) < torch.tensor([config.limited_share, config.tail_share])
-        ).tolist()
+        shares = torch.tensor([config.limited_share, config.tail_share])
+        limited, tail = (torch.rand(2) < shares).tolist()
         right = config.limited_right if limited else None
         if not tail:
             return cls(right)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diarize.cache import SpeakerCache, compress, judge, keep
+from diarize.cache import SpeakerCache, judge, keep
 from diarize.latency import StreamingConfig
 
 NEVER = 10**6
@@ -120,7 +120,3 @@ def test_what_is_kept_follows_the_rules_in_any_order_of_speakers(seed: int) -> N
             nobody = torch.zeros(4)
             expected = [nobody if t is None else posterior[row, t] for t in frames]
             assert torch.equal(kept_posterior[row], torch.stack(expected))
-    first, _ = compress(embedding, posterior, silence, config)
-    assert torch.equal(
-        first, keep(embedding, posterior, judge(posterior, config), silence, config)[0]
-    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diarize.cache import SpeakerCache, compress
+from diarize.cache import SpeakerCache, judge, keep
 from diarize.latency import StreamingConfig
 
 pytestmark = pytest.mark.parity
@@ -29,6 +29,7 @@ def test_silence_and_compression_equal_nemo(case: int, shared: Path) -> None:
         memory._hear_silence(embedding, posterior)
         assert torch.equal(memory.num_silence, of("cnt1")[item])
         torch.testing.assert_close(memory.silence, of("sil1")[item], atol=1e-6, rtol=0)
-        kept, kept_posterior = compress(embedding, posterior, of("sil1")[item], config)
+        scores = judge(posterior, config)
+        kept, kept_posterior = keep(embedding, posterior, scores, of("sil1")[item], config)
         torch.testing.assert_close(kept, of("out_emb")[item], atol=0, rtol=0)
         torch.testing.assert_close(kept_posterior, of("out_preds")[item], atol=0, rtol=0)
