@@ -1,9 +1,7 @@
-"""What is trained: the settings of a run, and a thin Lightning module with losses and optimizer."""
+"""What is trained: the settings of a run, and a thin Lightning module with its losses."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -11,84 +9,25 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import Metric
 
-from diarize.config import check_choice, check_least, to_dict
+from diarize.config import check_least, to_dict
 from diarize.data import Batch
 from diarize.errors import ConfigError, DiarizeError
 from diarize.loaders import DataConfig
 from diarize.losses import LossConfig, attention_loss, count_loss, diarization_loss, layer_loss
 from diarize.model import Diarizer, DiarizerConfig, Estimates
-from diarize.muon import Muon
+from diarize.optimizer import OptimizerConfig, make_optimizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.rehearsal import Rehearsal, RehearsalConfig
 from diarize.score import DiarizationError, score
+from diarize.trainer import TrainerConfig
 from diarize.voices import VoiceLoss
 
-ALGORITHMS = ("adamw", "muon")
-SCHEDULES = ("cosine", "inverse_sqrt")
 BESIDE = {
     "voice_loss": "voice_weight",
     "count_loss": "count_weight",
     "attention_loss": "attention_weight",
 }
 """What may be taught beside diarization, and the setting that says how much it counts."""
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-
-
-@dataclass
-class OptimizerConfig:
-    """AdamW or Muon, and the learning rate over the steps."""
-
-    algorithm: str = "adamw"
-    """``adamw``, or ``muon`` for the matrices of hidden layers, which learn in fewer steps."""
-    learning_rate: float = 1e-3
-    """Peak, reached at the end of the warm-up."""
-    front_end_share: float = 1.0
-    """Share of it for the front end and the voices, where they begin ahead of the encoder."""
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
-    """Decay rates of AdamW's moments."""
-    weight_decay: float = 1e-3
-    """Decoupled decay of matrices; biases, norms and other vectors have none."""
-    warmup_steps: int = 500
-    """Steps of linear rise."""
-    schedule: str = "cosine"
-    """"cosine" falls to a hundredth at the last step, "inverse_sqrt" with the root of the step."""
-
-    def __post_init__(self) -> None:
-        check_least(self, learning_rate=0, front_end_share=0, weight_decay=0, warmup_steps=0)
-        check_choice("algorithm", self.algorithm, ALGORITHMS)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(
-                f"betas is {list(self.betas)}, but AdamW has 2, each from 0 to below 1. "
-                "Write [0.9, 0.98]."
-            )
-
-
-@dataclass
-class TrainerConfig:
-    """How long, how often, on what."""
-
-    max_steps: int = 1000
-    """Optimizer steps of the whole run."""
-    validate_every: int = 200
-    """Steps between validations; the last step is always validated."""
-    checkpoint_every: int = 100
-    """Steps between writings of last.ckpt; the last step is always written."""
-    log_every: int = 20
-    """Steps between log lines."""
-    gradient_clip: float = 1.0
-    """Largest norm of the gradient; 0 leaves it as it is."""
-    precision: str = "auto"
-    """32-true, bf16-mixed or 16-mixed; "auto" is bf16-mixed where the GPU has it, else 32-true."""
-    devices: int = 1
-    """Devices, or processes, on each node."""
-    num_nodes: int = 1
-    """Machines."""
-
-    def __post_init__(self) -> None:
-        check_least(self, max_steps=1, validate_every=1, checkpoint_every=1, log_every=1)
-        check_least(self, gradient_clip=0, devices=1, num_nodes=1)
-        check_choice("precision", self.precision, PRECISIONS)
 
 
 @dataclass
@@ -319,49 +258,11 @@ class DiarizationModule(pl.LightningModule):
         self.log("val_der", self.error_rate, batch_size=len(batch.turns))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW or Muon; matrices decay, vectors do not; the rate follows the schedule per step."""
-        config, steps = self.config.optimizer, self.config.trainer.max_steps
-        begun = ("diarizer.front_end.", "voices.")
-        hidden = self._hidden_matrices() if config.algorithm == "muon" else set()
-        groups: dict[tuple[bool, bool, bool], list[Tensor]] = {}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                kind = name.startswith(begun), parameter.ndim > 1, name in hidden
-                groups.setdefault(kind, []).append(parameter)
-        described: list[dict[str, Any]] = [
-            {
-                "params": parameters,
-                "lr": config.learning_rate * (config.front_end_share if ahead else 1.0),
-                "weight_decay": config.weight_decay if matrices else 0.0,
-                "orthogonal": orthogonal,
-            }
-            for (ahead, matrices, orthogonal), parameters in groups.items()
-        ]
-        optimizer = Muon(described, (config.betas[0], config.betas[1]))
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, config, steps)
+        """The optimizer, and its rate by the step."""
+        optimizer, scheduler = make_optimizer(
+            self, self.config.optimizer, self.config.trainer.max_steps
         )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-    def _hidden_matrices(self) -> set[str]:
-        """Names of the weights of linear maps, but for those whose outputs are answers."""
-        answers = ("diarizer.head.output", "diarizer.encoder.heads.", "count", "activity.")
-        return {
-            f"{name}.weight"
-            for name, part in self.named_modules()
-            if isinstance(part, torch.nn.Linear) and not name.startswith(answers)
-        }
-
-
-def learning_rate_factor(step: int, config: OptimizerConfig, max_steps: int) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then the schedule."""
-    warmup = max(config.warmup_steps, 1)
-    if step < warmup:
-        return (step + 1) / warmup
-    if config.schedule == "inverse_sqrt":
-        return math.sqrt(warmup / (step + 1))
-    progress = min((step - warmup) / max(max_steps - warmup, 1), 1.0)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))

@@ -10,23 +10,19 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from diarize.checkpoint import initialize, read_checkpoint
 from diarize.config import load_config
-from diarize.errors import ConfigError
 from diarize.experiment import check_experiment, open_experiment
 from diarize.loaders import DiarizationData
 from diarize.memory import keep_freed_memory
 from diarize.model import Diarizer
 from diarize.module import DiarizationModule, TrainingConfig
-from diarize.saving import Checkpoints, WholeFiles
-from diarize.steplog import MetricsTable, StepLog
+from diarize.trainer import make_trainer
 
 USELESS = (
     "The '(train|val)_dataloader' does not have many workers",
@@ -77,7 +73,8 @@ def train(
     last, best = (output / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
     resumed = last if resume and last.exists() else None
     # What is wrong with the settings is told before the corpus is decoded, which takes minutes.
-    trainer = _trainer(config, output)
+    validates = config.data.validation is not None and config.diarization_weight > 0
+    trainer = make_trainer(config.trainer, output, config.seed, validates)
     torch.manual_seed(config.seed)
     diarizer = Diarizer(config.diarizer)
     start, left = None, []
@@ -103,60 +100,6 @@ def train(
         open_experiment(output, config, accelerator=f"{processes} x {name}")
     _fit(trainer, module, data, resumed)
     return best if best.exists() else last
-
-
-def _trainer(config: TrainingConfig, output: Path) -> pl.Trainer:
-    settings = config.trainer
-    _check_devices(settings.devices)
-    validates = config.data.validation is not None and config.diarization_weight > 0
-    validate_every = settings.validate_every if validates else None
-    return pl.Trainer(
-        max_steps=settings.max_steps,
-        max_epochs=-1,
-        val_check_interval=validate_every,
-        check_val_every_n_epoch=None if validates else 1,
-        limit_val_batches=1.0 if validates else 0,
-        num_sanity_val_steps=0,
-        gradient_clip_val=settings.gradient_clip,
-        precision=_precision(settings.precision),
-        accelerator="auto",
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        use_distributed_sampler=False,
-        log_every_n_steps=min(settings.log_every, settings.max_steps),
-        logger=[
-            MetricsTable(output / "metrics.csv"),
-            TensorBoardLogger(output, "", "tensorboard", default_hp_metric=False),
-        ],
-        callbacks=[
-            Checkpoints(output / "checkpoints", settings.checkpoint_every, validate_every),
-            StepLog(config.seed, settings.log_every),
-        ],
-        plugins=[WholeFiles()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def _check_devices(wanted: int) -> None:
-    """See that there are so many GPUs, where there are any; a CPU runs any number of processes."""
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if 0 < present < wanted:
-        raise ConfigError(
-            f"trainer.devices is {wanted}, but this machine has {present} "
-            f"GPU{'s' if present > 1 else ''}. Lower it."
-        )
-
-
-def _precision(wanted: str) -> Any:
-    if wanted != "auto":
-        return wanted
-    # Older GPUs emulate bfloat16, slower than they are in float32.
-    supported = torch.cuda.is_available() and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    )
-    return "bf16-mixed" if supported else "32-true"
 
 
 def _fit(

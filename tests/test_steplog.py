@@ -9,7 +9,7 @@ import pytest
 from runs import TINY, Material, Run, table
 
 from diarize.manifest import read_manifest, reference_turns
-from diarize.module import OptimizerConfig, learning_rate_factor
+from diarize.optimizer import OptimizerConfig, learning_rate_factor
 from diarize.steplog import MetricsTable
 from diarize.training import train
 

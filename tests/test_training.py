@@ -12,7 +12,7 @@ import pytest
 import torch
 from runs import TINY, Material, Run, stored, table
 
-from diarize import training
+from diarize import trainer, training
 from diarize.audio import read_audio
 from diarize.checkpoint import load_checkpoint
 from diarize.config import load_config
@@ -227,12 +227,12 @@ def test_more_devices_than_there_are_gpus(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: present)
-    training._check_devices(present)
+    trainer._check_devices(present)
     message = rf"trainer\.devices is 3, but this machine has {present} {noun}\. Lower it"
     with pytest.raises(ConfigError, match=message):
-        training._check_devices(3)
+        trainer._check_devices(3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    training._check_devices(3)
+    trainer._check_devices(3)
 
 
 def test_bfloat16_that_is_emulated_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +240,8 @@ def test_bfloat16_that_is_emulated_is_not_chosen(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
     )
-    assert training._precision("auto") == "32-true"
-    assert training._precision("bf16-mixed") == "bf16-mixed"
+    assert trainer._precision("auto") == "32-true"
+    assert trainer._precision("bf16-mixed") == "bf16-mixed"
 
 
 # ---- several processes

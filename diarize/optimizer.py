@@ -1,0 +1,105 @@
+"""The optimizer of a run: which weights move how fast, and the learning rate over the steps."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from diarize.config import check_choice, check_least
+from diarize.errors import ConfigError
+from diarize.muon import Muon
+
+ALGORITHMS = ("adamw", "muon")
+SCHEDULES = ("cosine", "inverse_sqrt")
+
+BEGUN = ("diarizer.front_end.", "voices.")
+"""Parts that may begin ahead of the others."""
+
+ANSWERS = ("diarizer.head.output", "diarizer.encoder.heads.", "count", "activity.")
+"""Linear maps whose outputs are answers, not features of a layer above."""
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW or Muon, and the learning rate over the steps."""
+
+    algorithm: str = "adamw"
+    """``adamw``, or ``muon`` for the matrices of hidden layers, which learn in fewer steps."""
+    learning_rate: float = 1e-3
+    """Peak, reached at the end of the warm-up."""
+    front_end_share: float = 1.0
+    """Share of it for the front end and the voices, where they begin ahead of the encoder."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    """Decay rates of AdamW's moments."""
+    weight_decay: float = 1e-3
+    """Decoupled decay of matrices; biases, norms and other vectors have none."""
+    warmup_steps: int = 500
+    """Steps of linear rise."""
+    schedule: str = "cosine"
+    """"cosine" falls to a hundredth at the last step, "inverse_sqrt" with the root of the step."""
+
+    def __post_init__(self) -> None:
+        check_least(self, learning_rate=0, front_end_share=0, weight_decay=0, warmup_steps=0)
+        check_choice("algorithm", self.algorithm, ALGORITHMS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(
+                f"betas is {list(self.betas)}, but AdamW has 2, each from 0 to below 1. "
+                "Write [0.9, 0.98]."
+            )
+
+
+def make_optimizer(
+    model: nn.Module, config: OptimizerConfig, max_steps: int
+) -> tuple[Muon, LambdaLR]:
+    """AdamW or Muon; matrices decay, vectors do not.
+
+    Args:
+        model: what is trained; parts are told by their names in it.
+        config: settings.
+        max_steps: of the run.
+
+    Returns:
+        The optimizer, and the schedule that is to be told of every step.
+    """
+    hidden = hidden_matrices(model) if config.algorithm == "muon" else set()
+    groups: dict[tuple[bool, bool, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            kind = name.startswith(BEGUN), parameter.ndim > 1, name in hidden
+            groups.setdefault(kind, []).append(parameter)
+    described: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": config.learning_rate * (config.front_end_share if ahead else 1.0),
+            "weight_decay": config.weight_decay if matrices else 0.0,
+            "orthogonal": orthogonal,
+        }
+        for (ahead, matrices, orthogonal), parameters in groups.items()
+    ]
+    optimizer = Muon(described, (config.betas[0], config.betas[1]))
+    return optimizer, LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, config, max_steps)
+    )
+
+
+def hidden_matrices(model: nn.Module) -> set[str]:
+    """Names of the weights of linear maps, but for those whose outputs are answers."""
+    return {
+        f"{name}.weight"
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) and not name.startswith(ANSWERS)
+    }
+
+
+def learning_rate_factor(step: int, config: OptimizerConfig, max_steps: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then the schedule."""
+    warmup = max(config.warmup_steps, 1)
+    if step < warmup:
+        return (step + 1) / warmup
+    if config.schedule == "inverse_sqrt":
+        return math.sqrt(warmup / (step + 1))
+    progress = min((step - warmup) / max(max_steps - warmup, 1), 1.0)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,106 @@
+"""How long a run lasts, what it does on its way, and the devices it has: Lightning's trainer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from diarize.config import check_choice, check_least
+from diarize.errors import ConfigError
+from diarize.saving import Checkpoints, WholeFiles
+from diarize.steplog import MetricsTable, StepLog
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass
+class TrainerConfig:
+    """How long, how often, on what."""
+
+    max_steps: int = 1000
+    """Optimizer steps of the whole run."""
+    validate_every: int = 200
+    """Steps between validations; the last step is always validated."""
+    checkpoint_every: int = 100
+    """Steps between writings of last.ckpt; the last step is always written."""
+    log_every: int = 20
+    """Steps between log lines."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient; 0 leaves it as it is."""
+    precision: str = "auto"
+    """32-true, bf16-mixed or 16-mixed; "auto" is bf16-mixed where the GPU has it, else 32-true."""
+    devices: int = 1
+    """Devices, or processes, on each node."""
+    num_nodes: int = 1
+    """Machines."""
+
+    def __post_init__(self) -> None:
+        check_least(self, max_steps=1, validate_every=1, checkpoint_every=1, log_every=1)
+        check_least(self, gradient_clip=0, devices=1, num_nodes=1)
+        check_choice("precision", self.precision, PRECISIONS)
+
+
+def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bool) -> pl.Trainer:
+    """The trainer of a run.
+
+    Args:
+        settings: of the run.
+        output: the experiment's folder.
+        seed: of the run.
+        validates: whether there is something to validate.
+
+    Raises:
+        ConfigError: if devices are asked for that are not there.
+    """
+    _check_devices(settings.devices)
+    validate_every = settings.validate_every if validates else None
+    return pl.Trainer(
+        max_steps=settings.max_steps,
+        max_epochs=-1,
+        val_check_interval=validate_every,
+        check_val_every_n_epoch=None if validates else 1,
+        limit_val_batches=1.0 if validates else 0,
+        num_sanity_val_steps=0,
+        gradient_clip_val=settings.gradient_clip,
+        precision=_precision(settings.precision),
+        accelerator="auto",
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        use_distributed_sampler=False,
+        log_every_n_steps=min(settings.log_every, settings.max_steps),
+        logger=[
+            MetricsTable(output / "metrics.csv"),
+            TensorBoardLogger(output, "", "tensorboard", default_hp_metric=False),
+        ],
+        callbacks=[
+            Checkpoints(output / "checkpoints", settings.checkpoint_every, validate_every),
+            StepLog(seed, settings.log_every),
+        ],
+        plugins=[WholeFiles()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _check_devices(wanted: int) -> None:
+    """See that there are so many GPUs, where there are any; a CPU runs any number of processes."""
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if 0 < present < wanted:
+        raise ConfigError(
+            f"trainer.devices is {wanted}, but this machine has {present} "
+            f"GPU{'s' if present > 1 else ''}. Lower it."
+        )
+
+
+def _precision(wanted: str) -> Any:
+    if wanted != "auto":
+        return wanted
+    # Older GPUs emulate bfloat16, slower than they are in float32.
+    supported = torch.cuda.is_available() and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    )
+    return "bf16-mixed" if supported else "32-true"
