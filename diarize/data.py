@@ -410,3 +410,38 @@ class StreamSampler(Sampler[list[int]]):
         for step in range(self._first_step(), self._num_steps):
             first = (step * self._num_ranks + self._rank) * self._batch_size
             yield list(range(first, first + self._batch_size))
+
+
+class SharedBatches(Sampler[list[int]]):
+    """Batches of a dataset from first to last, dealt out to the ranks, as many to each.
+
+    Batch ``k`` is that of one process, and rank ``k % R``'s. Where R ranks do not divide their
+    number, the last one is given again, since ranks that work together take steps together; what
+    it says must not count (`is_first`).
+
+    Args:
+        num_examples: of the dataset.
+        batch_size: examples per batch.
+        rank: of this process.
+        num_ranks: how many processes work together.
+    """
+
+    def __init__(
+        self, num_examples: int, batch_size: int, rank: int = 0, num_ranks: int = 1
+    ) -> None:
+        self._num_examples, self._batch_size = num_examples, batch_size
+        self._rank, self._num_ranks = rank, num_ranks
+        self._num_batches = -(-num_examples // batch_size)
+
+    def __len__(self) -> int:
+        return -(-self._num_batches // self._num_ranks)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(len(self)):
+            number = min(step * self._num_ranks + self._rank, self._num_batches - 1)
+            first = number * self._batch_size
+            yield list(range(first, min(first + self._batch_size, self._num_examples)))
+
+    def is_first(self, step: int) -> bool:
+        """Whether no rank was given this rank's batch of a step before."""
+        return step * self._num_ranks + self._rank < self._num_batches

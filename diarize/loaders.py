@@ -14,6 +14,7 @@ from diarize.data import (
     Example,
     MixedDataset,
     SessionDataset,
+    SharedBatches,
     SimulatedDataset,
     StreamSampler,
 )
@@ -138,17 +139,28 @@ class DiarizationData(pl.LightningDataModule):
         sampler = StreamSampler(
             self.config.batch_size,
             self.num_steps,
-            lambda: trainer.global_step,
+            lambda: trainer.global_step * trainer.accumulate_grad_batches,
             trainer.global_rank,
             trainer.world_size,
         )
         return self._loader(self._train, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Validation sessions in their order; nothing where no manifest is given."""
+        """This process's share of the validation sessions; nothing where there are none."""
         if self._validation is None:
             return []
-        return self._loader(self._validation, batch_size=self.config.batch_size)
+        trainer = cast(pl.Trainer, self.trainer)
+        self._shared = SharedBatches(
+            len(self._validation),
+            self.config.batch_size,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        return self._loader(self._validation, batch_sampler=self._shared)
+
+    def counts(self, batch_index: int) -> bool:
+        """Whether a batch of validation counts; not where it only keeps step with other ranks."""
+        return self._shared.is_first(batch_index)
 
     def on_before_batch_transfer(self, batch: Batch | DiarizeError, dataloader_idx: int) -> Batch:
         """Raise what a worker met in place of a batch."""

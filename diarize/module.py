@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 
 from diarize.config import check_least, to_dict
 from diarize.data import Batch
 from diarize.errors import ConfigError, DiarizeError
-from diarize.loaders import DataConfig
+from diarize.loaders import DataConfig, DiarizationData
 from diarize.losses import LossConfig, attention_loss, count_loss, diarization_loss, layer_loss
 from diarize.model import Diarizer, DiarizerConfig, Estimates
 from diarize.optimizer import OptimizerConfig, make_optimizer
@@ -157,7 +158,8 @@ class DiarizationModule(pl.LightningModule):
                 "activity in frames of the front end, and diarizer.upsampling is "
                 f"{self.diarizer.config.upsampling}. Set all three to 0."
             )
-        self.error_rate = ErrorRate()
+        self.error_rate, self.mean_loss = ErrorRate(), MeanMetric()
+        self._sums: dict[str, Tensor] = {}
         if not config.diarization_weight:
             for part in (self.diarizer.projection, self.diarizer.encoder, self.diarizer.head):
                 part.requires_grad_(False)
@@ -228,14 +230,30 @@ class DiarizationModule(pl.LightningModule):
         return parts
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Loss of one batch; its parts go to the log."""
+        """Loss of one batch; the means over all batches of a step go to the log."""
         loss, _, parts = self._step(batch)
-        values = {f"train_{name}": value.detach() for name, value in parts.items()}
-        self.log_dict({"train_loss": loss.detach(), **values}, batch_size=len(batch.turns))
+        values = {"train_loss": loss} | {f"train_{name}": value for name, value in parts.items()}
+        self.log_dict(self._means(values, batch_index), batch_size=len(batch.turns))
         return loss
+
+    def _means(self, values: dict[str, Tensor], batch_index: int) -> dict[str, Tensor]:
+        """Means of the batches of a step so far; over all ranks in steps that are logged."""
+        settings = self.config.trainer
+        number = batch_index % settings.accumulate
+        before = self._sums if number else {}
+        self._sums = {n: v.detach() + before.get(n, 0.0) for n, v in values.items()}
+        told = number + 1 == settings.accumulate and (
+            (self.global_step + 1) % min(settings.log_every, settings.max_steps) == 0
+        )
+        means = torch.stack(list(self._sums.values())) / (number + 1)
+        if told and self.trainer.world_size > 1:
+            means = cast(Tensor, self.trainer.strategy.reduce(means, reduce_op="mean"))
+        return dict(zip(self._sums, means, strict=True))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """DER of one batch, through the post-processing and the scorer that users run.
+
+        Each session counts once, whichever rank has it.
 
         Raises:
             DiarizeError: if the weights have grown so far that the answer is no number.
@@ -248,9 +266,12 @@ class DiarizationModule(pl.LightningModule):
                 f"step {self.global_step}: the validation loss is {loss:g}, but a DER needs a "
                 "finite one. Lower optimizer.learning_rate."
             )
-        self.log("val_loss", loss, batch_size=len(batch.turns), sync_dist=True)
+        counts = cast(DiarizationData, cast(Any, self.trainer).datamodule).counts(batch_index)
+        self.mean_loss.update(loss, float(len(batch.turns) if counts else 0))
+        self.log("val_loss", self.mean_loss, batch_size=len(batch.turns))
+        self.error_rate.update(DiarizationError())
         shift = self.diarizer.grid.frame_shift
-        for row, posterior in enumerate(logits.sigmoid().float().cpu().numpy()):
+        for row, posterior in enumerate(logits.sigmoid().float().cpu().numpy() if counts else ()):
             frames = int(batch.num_frames[row])
             hypothesis = to_turns(posterior[:frames], shift, self.config.postprocess)
             error = score(batch.turns[row], hypothesis, uem=batch.regions[row])

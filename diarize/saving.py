@@ -50,8 +50,9 @@ class Checkpoints(Callback):
         Raises:
             DiarizeError: in every process, if the loss or a weight is no number in one of them.
         """
-        validates = self._is_due(trainer, self._validate_every)
-        saves = self._is_due(trainer, self._every)
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        validates = stepped and self._is_due(trainer, self._validate_every)
+        saves = stepped and self._is_due(trainer, self._every)
         loss = float(outputs["loss"])
         sound = math.isfinite(loss) and (not (validates or saves) or _is_finite(module))
         if not trainer.strategy.reduce_boolean_decision(sound):
@@ -64,7 +65,7 @@ class Checkpoints(Callback):
                 f"step {trainer.global_step}: {found}. "
                 f"Lower optimizer.learning_rate, perhaps from init={self._folder.parent}."
             )
-        if self._ends(trainer):
+        if stepped and self._ends(trainer):
             # Lightning validates what stops, also where it is no multiple of the interval.
             trainer.should_stop = True
         if saves and not validates:

@@ -56,12 +56,14 @@ class StepLog(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Draw this step's dropout and dither from (seed, step, rank)."""
+        """Draw this batch's dropout and dither from (seed, step, its number in the step, rank)."""
         self._waited += time.perf_counter() - self._ended
         self._audio += float(batch.num_samples.sum()) / _diarizer(module).grid.sample_rate
         self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        step = trainer.global_step * trainer.world_size + trainer.global_rank
-        torch.manual_seed(self._seed * 1_000_003 + step)
+        many = trainer.accumulate_grad_batches
+        number = trainer.global_step * many + batch_idx % many
+        number = number * trainer.world_size + trainer.global_rank
+        torch.manual_seed(self._seed * 1_000_003 + number)
 
     def on_train_batch_end(
         self,
@@ -72,10 +74,11 @@ class StepLog(Callback):
         batch_idx: int,
     ) -> None:
         """Print a line where it is time."""
-        self._bar.update()
         self._speakers.add(batch)
-        if trainer.global_step % self._every == 0:
-            self._tell_steps(trainer, module)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._bar.update()
+            if trainer.global_step % self._every == 0:
+                self._tell_steps(trainer, module)
         self._ended = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -95,7 +98,11 @@ class StepLog(Callback):
         losses = [(n[6:], float(v)) for n, v in values if n[:6] == "train_" and n[-4:] == "loss"]
         parts = [f"{name} {value:.4f}" for name, value in losses]
         wait = self._waited / seconds
-        speed = f"{self._audio / seconds:.0f} x real time, data wait {wait:.1%}"
+        audio, heard, dropped = _sums(
+            trainer, [self._audio, self._speakers.heard, self._speakers.dropped]
+        )
+        self._speakers = _Speakers(int(heard), int(dropped))
+        speed = f"{audio / seconds:.0f} x real time, data wait {wait:.1%}"
         notes = self._speakers.note(_diarizer(module).num_slots)
         _tell(trainer, "; ".join([", ".join(parts), speed, *notes]))
         module.log("data_wait", wait)
@@ -119,13 +126,14 @@ class StepLog(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count the speakers."""
-        self._validated.add(batch)
+        if cast(Any, trainer).datamodule.counts(batch_idx):
+            self._validated.add(batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log how many speakers the slots had no room for."""
-        # Every process validates all sessions, so that one number is that of all.
-        dropped = float(self._validated.dropped)
-        module.log("val_dropped_speakers", dropped, rank_zero_only=True)
+        heard, dropped = _sums(trainer, [self._validated.heard, self._validated.dropped])
+        self._validated = _Speakers(int(heard), int(dropped))
+        module.log("val_dropped_speakers", dropped, sync_dist=True)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Print a line, and let the clock go on."""
@@ -141,8 +149,8 @@ class StepLog(Callback):
 class _Speakers:
     """How many were heard, and how many of them had no slot."""
 
-    def __init__(self) -> None:
-        self.heard = self.dropped = 0
+    def __init__(self, heard: int = 0, dropped: int = 0) -> None:
+        self.heard, self.dropped = heard, dropped
 
     def add(self, batch: Batch) -> None:
         self.heard += batch.num_speakers
@@ -153,6 +161,14 @@ class _Speakers:
         if not self.dropped:
             return []
         return [f"{self.dropped} of {self.heard} speakers dropped, beyond {num_slots} slots"]
+
+
+def _sums(trainer: pl.Trainer, values: list[float]) -> list[float]:
+    """Of numbers of each rank, the sums over ranks."""
+    if trainer.world_size == 1:
+        return values
+    own = torch.tensor(values, device=trainer.strategy.root_device)
+    return cast(torch.Tensor, trainer.strategy.reduce(own, reduce_op="sum")).tolist()
 
 
 def _diarizer(module: pl.LightningModule) -> Diarizer:

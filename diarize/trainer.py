@@ -28,6 +28,9 @@ class TrainerConfig:
     """Steps between writings of last.ckpt; the last step is always written."""
     log_every: int = 20
     """Steps between log lines."""
+    accumulate: int = 1
+    """Batches per step on each device, one after the other: the gradient is that of all of them,
+    at the memory of one. Steps, and whatever is counted in them, stay those of the optimizer."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient; 0 leaves it as it is."""
     precision: str = "auto"
@@ -39,7 +42,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check_least(self, max_steps=1, validate_every=1, checkpoint_every=1, log_every=1)
-        check_least(self, gradient_clip=0, devices=1, num_nodes=1)
+        check_least(self, accumulate=1, gradient_clip=0, devices=1, num_nodes=1)
         check_choice("precision", self.precision, PRECISIONS)
 
 
@@ -60,10 +63,12 @@ def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bo
     return pl.Trainer(
         max_steps=settings.max_steps,
         max_epochs=-1,
-        val_check_interval=validate_every,
+        # Counted in batches.
+        val_check_interval=validate_every and validate_every * settings.accumulate,
         check_val_every_n_epoch=None if validates else 1,
         limit_val_batches=1.0 if validates else 0,
         num_sanity_val_steps=0,
+        accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.gradient_clip,
         precision=_precision(settings.precision),
         accelerator="auto",

@@ -82,7 +82,11 @@ def train(
         start = read_checkpoint(config.init)
         left = initialize(diarizer, start)
     data = DiarizationData(
-        config.data, config.seed, config.trainer.max_steps, config.voice_weight > 0, diarizer
+        config.data,
+        config.seed,
+        config.trainer.max_steps * config.trainer.accumulate,
+        config.voice_weight > 0,
+        diarizer,
     )
     module = DiarizationModule(config, list(data.voices), diarizer)
     if start is not None:

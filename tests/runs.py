@@ -4,11 +4,13 @@ import csv
 import multiprocessing
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"
 
@@ -94,6 +96,39 @@ def in_another_process(task: Callable[[], None]) -> int | None:
     process.start()
     process.join()
     return process.exitcode
+
+
+def in_ranks(task: Callable[[int], None], count: int = 2) -> list[int | None]:
+    """Exit statuses of forked processes that train together, as ``torchrun`` would start them.
+
+    Args:
+        task: is told its rank.
+        count: how many; what the first of them ends, ends the others.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def ranked(rank: int) -> None:
+        os.environ |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "test",
+            "TORCHELASTIC_USE_AGENT_STORE": "False",
+            "GROUP_RANK": "0",
+        }
+        os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")}
+        os.environ |= {name: str(count) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+        rank_zero_only.rank = rank  # read when Lightning was imported
+        task(rank)
+
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=ranked, args=(rank,)) for rank in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
 
 
 def kill() -> None:

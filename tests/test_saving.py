@@ -107,7 +107,9 @@ def test_a_run_stops_in_every_process(tmp_path: Path) -> None:
         return False  # another process met it
 
     strategy = SimpleNamespace(reduce_boolean_decision=reduced)
-    trainer: Any = SimpleNamespace(global_step=3, max_steps=9, strategy=strategy)
+    trainer: Any = SimpleNamespace(
+        global_step=3, max_steps=9, accumulate_grad_batches=1, strategy=strategy
+    )
     outputs = {"loss": torch.tensor(0.5)}
     with pytest.raises(DiarizeError, match="step 3: the loss is 0.5 and weights are no longer"):
         Checkpoints(tmp_path, 5, None).on_train_batch_end(

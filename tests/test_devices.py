@@ -1,0 +1,180 @@
+"""Several processes train as one: same losses, each session once, exact error rates."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import (
+    TINY,
+    Material,
+    Run,
+    assert_same_run,
+    in_another_process,
+    in_ranks,
+    kill,
+    stored,
+    table,
+)
+
+from diarize import data, module
+from diarize.data import SharedBatches
+from diarize.score import DiarizationError
+from diarize.training import train
+
+# Forked processes, without the seconds that a new interpreter takes.
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="two processes share no GPU"),
+]
+
+SAME = {
+    # What is drawn for a batch is drawn by its place among ranks: without any draw, ranks are one.
+    "diarizer__front_end__mel__dither": 0.0,
+    "diarizer__front_end__input_dropout": 0.0,
+    "diarizer__front_end__dropout": 0.0,
+    "diarizer__encoder__dropout": 0.0,
+    "diarizer__head_dropout": 0.0,
+    "trainer__max_steps": 6,
+    "trainer__log_every": 1,
+    "trainer__validate_every": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def alone(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six steps of four sessions by one process; three sessions are validated."""
+    folder = tmp_path_factory.mktemp("devices") / "alone"
+    assert in_another_process(lambda: run(material, folder, data__batch_size=4)) == 0
+    return folder
+
+
+def run(material: Material, folder: Path, **settings: object) -> None:
+    train([TINY], material.settings(**(SAME | settings)), folder)
+
+
+def assert_same_curve(one: Path, other: Path) -> None:
+    """Losses and weights to what sums in another order differ by, error rates to the last digit.
+
+    A gradient of 4 sessions is the mean of two of 2: sums of float32 in another order, 1e-7 of
+    them; AdamW divides by their size, so that small ones may differ by more. The steps themselves
+    change the loss by 1e-2.
+    """
+    first, second = table(one), table(other)
+    assert [row["step"] for row in first] == [row["step"] for row in second] != []
+    for name in ("train_loss", "train_sort_loss", "val_loss", "train_dropped_speakers"):
+        for left, right in zip(first, second, strict=True):
+            assert left[name] == right[name] == "" or (
+                float(left[name]) == pytest.approx(float(right[name]), rel=2e-5)
+            ), name
+    assert [row["val_der"] for row in first] == [row["val_der"] for row in second]
+    losses = [float(row["train_loss"]) for row in first]
+    assert max(losses) - min(losses) > 1e-2
+    weights = [stored(f / "checkpoints" / "last.ckpt")["state_dict"] for f in (one, other)]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("batch_size", [2, 1])
+def test_two_processes_have_the_losses_of_one(
+    batch_size: int, alone: Path, material: Material, tmp_path: Path
+) -> None:
+    """Of 3 sessions to validate: two batches, the last not full; and three batches of one."""
+    settings = {
+        "trainer__devices": 2,
+        "data__batch_size": batch_size,
+        "trainer__accumulate": 2 // batch_size,
+    }
+    assert in_ranks(lambda _: run(material, tmp_path / "exp", **settings)) == [0, 0]
+    assert_same_curve(alone, tmp_path / "exp")
+
+
+def test_batches_are_accumulated_to_a_larger_one(
+    alone: Path, material: Material, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exp"
+    more = {"data__batch_size": 1, "trainer__accumulate": 4}
+    assert in_another_process(lambda: run(material, folder, **more)) == 0
+    assert_same_curve(alone, folder)
+    assert stored(folder / "checkpoints" / "last.ckpt")["global_step"] == 6
+
+
+def test_each_session_is_trained_on_and_validated_once(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three ranks, two batches of validation: the third rank keeps step, and does not count."""
+    read, score = data.SimulatedDataset.__getitem__, module.score
+
+    def told(dataset: data.SimulatedDataset, index: int) -> data.Example:
+        write(f"index {index}")
+        return read(dataset, index)
+
+    def scored(*args: Any, **more: Any) -> DiarizationError:
+        write(f"session {args[0]}")
+        return score(*args, **more)
+
+    def write(line: str) -> None:
+        with (tmp_path / "read").open("a") as file:
+            file.write(f"{line}\n")
+
+    def ranked(_: int) -> None:
+        monkeypatch.setattr(data.SimulatedDataset, "__getitem__", told)
+        monkeypatch.setattr(module, "score", scored)
+        more = {"trainer__devices": 3, "trainer__accumulate": 2, "trainer__max_steps": 2}
+        run(material, tmp_path / "exp", **more)
+
+    assert in_ranks(ranked, 3) == [0, 0, 0]
+    lines = (tmp_path / "read").read_text().splitlines()
+    indices = sorted(int(line.split()[1]) for line in lines if line.startswith("index"))
+    assert indices == list(range(2 * 2 * 3 * 2))
+    sessions = [line for line in lines if line.startswith("session")]
+    assert len(sessions) == len(set(sessions)) == 3
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 7))
+def test_batches_are_dealt_out_once(num_examples: int, batch_size: int, num_ranks: int) -> None:
+    ranks = [SharedBatches(num_examples, batch_size, rank, num_ranks) for rank in range(num_ranks)]
+    assert len({len(rank) for rank in ranks}) == 1
+    dealt = [[(batch, rank.is_first(k)) for k, batch in enumerate(rank)] for rank in ranks]
+    in_turn = [dealt[r][k] for k in range(len(ranks[0])) for r in range(num_ranks)]
+    first = [batch for batch, counts in in_turn if counts]
+    assert [index for batch in first for index in batch] == list(range(num_examples))
+    assert all(len(batch) == batch_size for batch in first[:-1])
+    assert all(batch == first[-1] for batch, counts in in_turn if not counts)
+    assert len(in_turn) - len(first) < num_ranks
+
+
+def kill_in_batch(number: int) -> None:
+    """Of this process, as it begins its n-th batch."""
+    step, seen = module.DiarizationModule.training_step, []
+
+    def until(trained: module.DiarizationModule, *batch: Any) -> torch.Tensor:
+        seen.append(batch)
+        if len(seen) == number:
+            kill()
+        return step(trained, *batch)
+
+    module.DiarizationModule.training_step = until  # type: ignore[method-assign]
+
+
+def test_run_goes_on_after_one_rank_was_killed(material: Material, tmp_path: Path) -> None:
+    """In the middle of accumulating: to the weights of a run that nobody killed, to the bit."""
+    more = {"trainer__devices": 2, "trainer__accumulate": 2, "trainer__checkpoint_every": 2}
+    settings = material.settings(**{**more, "trainer__max_steps": 6, "data__batch_size": 1})
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+
+    def killed(rank: int) -> None:
+        if rank == 1:
+            kill_in_batch(2 * 4 + 2)
+        train([TINY], settings, folder)
+
+    assert in_ranks(lambda _: train([TINY], settings, whole)) == [0, 0]
+    first, second = in_ranks(killed)
+    assert second == -signal.SIGKILL and first not in (0, None)
+    assert stored(folder / "checkpoints" / "last.ckpt")["global_step"] == 4
+    assert in_ranks(lambda _: train([TINY], settings, folder, resume=True)) == [0, 0]
+    assert_same_run(folder, Run(whole, whole, []))
