@@ -20,6 +20,7 @@ from diarize.optimizer import OptimizerConfig, make_optimizer
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.rehearsal import Rehearsal, RehearsalConfig
 from diarize.score import DiarizationError, score
+from diarize.sharding import Sharding, shard
 from diarize.trainer import TrainerConfig
 from diarize.voices import VoiceLoss
 
@@ -174,6 +175,16 @@ class DiarizationModule(pl.LightningModule):
                 "voices": list(voices),
             }
         )
+
+    def configure_model(self) -> None:
+        """Deal out the weights, where devices share them."""
+        if isinstance(self.trainer.strategy, Sharding):
+            parts = (self.diarizer.front_end, self.diarizer.encoder)
+            layers = [layer for part in parts for layer in getattr(part, "layers", ())]
+            if self.config.attention_weight:  # part of this layer is asked for by itself
+                layers.remove(self.diarizer.encoder.layers[0])
+            mesh = self.trainer.strategy.device_mesh["data_parallel"]
+            shard(self, layers, mesh, "training_step", "validation_step")
 
     def recognise(self, known: Mapping[str, Tensor]) -> int:
         """Take over the class weights (D,) of voices that are trained here too; how many."""

@@ -11,6 +11,7 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 
 from diarize.errors import DiarizeError
 from diarize.files import replacing
+from diarize.sharding import whole
 
 
 class Checkpoints(Callback):
@@ -102,7 +103,7 @@ class Checkpoints(Callback):
 def _is_finite(module: pl.LightningModule) -> bool:
     """Whether all weights, and the averages kept beside them, are numbers."""
     tensors = module.state_dict().values()
-    return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
+    return all(bool(whole(t.isfinite().all())) for t in tensors if t.is_floating_point())
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -7,12 +7,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import Strategy
 
 from diarize.config import check_choice, check_least
 from diarize.errors import ConfigError
 from diarize.saving import Checkpoints, WholeFiles
+from diarize.sharding import Sharding
 from diarize.steplog import MetricsTable, StepLog
 
+STRATEGIES = ("auto", "ddp", "fsdp")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -35,6 +38,10 @@ class TrainerConfig:
     """Largest norm of the gradient; 0 leaves it as it is."""
     precision: str = "auto"
     """32-true, bf16-mixed or 16-mixed; "auto" is bf16-mixed where the GPU has it, else 32-true."""
+    strategy: str = "auto"
+    """How devices work together. ``ddp``: each has the whole model, and gradients are averaged;
+    ``fsdp``: each keeps a share of weights, gradients and moments, for models that one cannot hold;
+    ``auto`` is ddp where there are several, else nothing."""
     devices: int = 1
     """Devices, or processes, on each node."""
     num_nodes: int = 1
@@ -43,7 +50,13 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         check_least(self, max_steps=1, validate_every=1, checkpoint_every=1, log_every=1)
         check_least(self, accumulate=1, gradient_clip=0, devices=1, num_nodes=1)
+        check_choice("strategy", self.strategy, STRATEGIES)
         check_choice("precision", self.precision, PRECISIONS)
+        if self.strategy == "fsdp" and self.precision == "16-mixed":
+            raise ConfigError(
+                "strategy is 'fsdp', but precision is '16-mixed', whose scaling of gradients does "
+                "not know shares. Choose bf16-mixed, or strategy=ddp."
+            )
 
 
 def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bool) -> pl.Trainer:
@@ -72,6 +85,7 @@ def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bo
         gradient_clip_val=settings.gradient_clip,
         precision=_precision(settings.precision),
         accelerator="auto",
+        strategy=_strategy(settings),
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         use_distributed_sampler=False,
@@ -99,6 +113,12 @@ def _check_devices(wanted: int) -> None:
             f"trainer.devices is {wanted}, but this machine has {present} "
             f"GPU{'s' if present > 1 else ''}. Lower it."
         )
+
+
+def _strategy(settings: TrainerConfig) -> str | Strategy:
+    if settings.strategy == "fsdp":
+        return Sharding(settings.devices * settings.num_nodes)
+    return settings.strategy
 
 
 def _precision(wanted: str) -> Any:

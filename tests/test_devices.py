@@ -12,6 +12,7 @@ from runs import (
     TINY,
     Material,
     Run,
+    assert_same,
     assert_same_run,
     in_another_process,
     in_ranks,
@@ -21,6 +22,7 @@ from runs import (
 )
 
 from diarize import data, module
+from diarize.checkpoint import load_checkpoint
 from diarize.data import SharedBatches
 from diarize.score import DiarizationError
 from diarize.training import train
@@ -178,3 +180,59 @@ def test_run_goes_on_after_one_rank_was_killed(material: Material, tmp_path: Pat
     assert stored(folder / "checkpoints" / "last.ckpt")["global_step"] == 4
     assert in_ranks(lambda _: train([TINY], settings, folder, resume=True)) == [0, 0]
     assert_same_run(folder, Run(whole, whole, []))
+
+
+SHARDED = {"trainer__devices": 2, "data__batch_size": 2, "trainer__strategy": "fsdp"}
+
+
+def test_model_that_is_dealt_out_learns_as_one_that_is_not(
+    alone: Path, material: Material, tmp_path: Path
+) -> None:
+    """And its checkpoints are those of one device: whole, of the same names, and loaded as such."""
+    begin = module.DiarizationModule.on_train_start
+
+    def ranked(rank: int) -> None:
+        def started(trained: module.DiarizationModule) -> None:
+            begin(trained)
+            weights = list(trained.diarizer.parameters())
+            held = sum(w.to_local().numel() for w in weights)  # type: ignore[operator]
+            (tmp_path / f"held-{rank}").write_text(f"{held} {sum(w.numel() for w in weights)}")
+
+        module.DiarizationModule.on_train_start = started  # type: ignore[method-assign]
+        run(material, tmp_path / "exp", **SHARDED)
+
+    assert in_ranks(ranked) == [0, 0]
+    assert_same_curve(alone, tmp_path / "exp")
+    told = [(tmp_path / f"held-{rank}").read_text().split() for rank in (0, 1)]
+    held, total = [int(words[0]) for words in told], int(told[0][1])
+    assert sum(held) == total and max(held) < 0.55 * total
+    loaded = load_checkpoint(tmp_path / "exp")
+    assert sum(p.numel() for p in loaded.parameters()) == total
+
+
+@pytest.mark.slow
+def test_model_that_is_dealt_out_is_resumed(material: Material, tmp_path: Path) -> None:
+    """Matrices that are dealt out are turned as a whole; one layer is asked for by itself."""
+    settings = material.settings(
+        **SHARDED,
+        attention_weight=0.1,
+        optimizer__algorithm="muon",
+        trainer__max_steps=2,
+        trainer__checkpoint_every=1,
+        data__validation="null",
+    )
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+
+    def killed(rank: int) -> None:
+        if rank == 0:
+            kill_in_batch(2)
+        train([TINY], settings, folder)
+
+    assert in_ranks(lambda _: train([TINY], settings, whole)) == [0, 0]
+    first, second = in_ranks(killed)
+    assert first == -signal.SIGKILL and second not in (0, None)
+    last = Path("checkpoints", "last.ckpt")
+    assert stored(folder / last)["global_step"] == 1
+    assert in_ranks(lambda _: train([TINY], settings, folder, resume=True)) == [0, 0]
+    for part in ("state_dict", "optimizer_states"):
+        assert_same(stored(folder / last)[part], stored(whole / last)[part], part)

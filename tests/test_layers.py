@@ -38,6 +38,7 @@ ROWS = [
     (3, "checkpoint", LEVEL_3),
     (4, "streaming", LEVEL_3),
     (4, "inference rehearsal", LEVEL_3),
+    (4, "sharding", LEVEL_3 | {"pytorch_lightning"}),
     (4, "loaders saving steplog", LEVEL_3 | {"pytorch_lightning"}),
     (4, "trainer", LEVEL_3 | {"pytorch_lightning"}),
     (4, "module", LEVEL_3 | {"pytorch_lightning", "torchmetrics"}),

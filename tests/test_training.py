@@ -172,6 +172,12 @@ def test_experiment_is_not_overwritten(whole: Run, material: Material) -> None:
         ({"optimizer__betas": "[0.9]"}, r"betas is \[0\.9\], but AdamW has 2"),
         ({"optimizer__learning_rate": -1.0}, r"learning_rate is -1, but it is at least 0"),
         ({"trainer__precision": "8"}, r"precision is '8', but it may be auto, 32-true, "),
+        ({"trainer__strategy": "dp"}, r"strategy is 'dp', but it may be auto, ddp or fsdp"),
+        (
+            {"trainer__strategy": "fsdp", "trainer__precision": "16-mixed"},
+            r"strategy is 'fsdp', but precision is '16-mixed', .* Choose bf16-mixed",
+        ),
+        ({"trainer__accumulate": 0}, r"accumulate is 0, but it is at least 1"),
         ({"trainer__max_steps": 0}, r"max_steps is 0, but it is at least 1"),
         ({"data__batch_size": 0}, r"batch_size is 0, but it is at least 1"),
         ({"data__window": 0.0}, r"window is 0, but it is at least 0\.1"),
