@@ -1,6 +1,9 @@
 """The checkpoints of a run: where it can be resumed, and where it was best."""
 
 import math
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,12 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import TorchCheckpointIO
 
-from diarize.errors import DiarizeError
+from diarize.errors import CheckpointError, DiarizeError
 from diarize.files import replacing
 from diarize.sharding import whole
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a run that ends on SIGTERM, as shells have it."""
 
 
 class Checkpoints(Callback):
@@ -22,6 +28,9 @@ class Checkpoints(Callback):
     that diverges is stopped before it is: the loss tells of the weights before a step, so that
     those after it are looked at as well where they are to be validated or saved.
 
+    SIGTERM, by which clusters announce that they take a machine back, ends a run after its step:
+    that is saved, though after its validation if it has one, and the status is `TERMINATED`.
+
     Args:
         folder: of both files.
         every: steps between writings of ``last.ckpt``.
@@ -31,12 +40,37 @@ class Checkpoints(Callback):
     def __init__(self, folder: Path, every: int, validate_every: int | None) -> None:
         self._folder, self._every, self._validate_every = folder, every, validate_every
         self._best = float("inf")
+        self._terminated = self._stops = False
+        """Whether SIGTERM came to this process, and whether all stop since it came to one."""
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Remove what a killed run left half written."""
         if trainer.is_global_zero:
             for half in self._folder.glob(".*.ckpt.*.tmp"):
                 half.unlink()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Take SIGTERM; when all is over, Lightning gives it back to whoever had it."""
+
+        def terminate(*_: Any) -> None:
+            self._terminated = True
+
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """End, if that is due, now that the step before is validated, saved and told.
+
+        Raises:
+            SystemExit: in every process, after SIGTERM in one of them.
+        """
+        if self._stops:
+            if trainer.is_global_zero:
+                told = f"step {trainer.global_step}/{trainer.max_steps}: saved, for SIGTERM came. "
+                print(f"{told}Go on with --resume.", file=sys.stderr)
+            raise SystemExit(TERMINATED)
 
     def on_train_batch_end(
         self,
@@ -56,7 +90,9 @@ class Checkpoints(Callback):
         saves = stepped and self._is_due(trainer, self._every)
         loss = float(outputs["loss"])
         sound = math.isfinite(loss) and (not (validates or saves) or _is_finite(module))
-        if not trainer.strategy.reduce_boolean_decision(sound):
+        goes_on = sound and not (stepped and self._terminated)
+        self._stops = not trainer.strategy.reduce_boolean_decision(goes_on)
+        if self._stops and not trainer.strategy.reduce_boolean_decision(sound):
             found = f"the loss is {loss:g}" + (
                 ", but training needs a finite one"
                 if not math.isfinite(loss)
@@ -69,7 +105,7 @@ class Checkpoints(Callback):
         if stepped and self._ends(trainer):
             # Lightning validates what stops, also where it is no multiple of the interval.
             trainer.should_stop = True
-        if saves and not validates:
+        if (saves or self._stops) and not validates:
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -78,7 +114,7 @@ class Checkpoints(Callback):
         if error < self._best:
             self._best = error
             trainer.save_checkpoint(self._folder / "best.ckpt")
-        if self._is_due(trainer, self._every):
+        if self._is_due(trainer, self._every) or self._stops:
             self._save_last(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -112,7 +148,21 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write beside the file, then take its place."""
+        """Write beside the file, then take its place.
+
+        Raises:
+            CheckpointError: if it cannot be written; what was there before is still there.
+        """
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as beside:
-            torch.save(checkpoint, beside)
+        try:
+            with replacing(path) as beside, beside.open("wb") as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            # torch only tells of a place in the file; what the system said is the cause of that.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise CheckpointError(
+                f"{path}: cannot be written ({cause.strerror}), but what was saved before is "
+                "intact. Make room, then go on with --resume."
+            ) from None

@@ -17,11 +17,13 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from diarize.checkpoint import initialize, read_checkpoint
 from diarize.config import load_config
+from diarize.errors import DiarizeError
 from diarize.experiment import check_experiment, open_experiment
 from diarize.loaders import DiarizationData
 from diarize.memory import keep_freed_memory
 from diarize.model import Diarizer
 from diarize.module import DiarizationModule, TrainingConfig
+from diarize.saving import TERMINATED
 from diarize.trainer import make_trainer
 
 USELESS = (
@@ -60,6 +62,7 @@ def train(
         ConfigError: for a bad setting, or a resumed run whose settings differ.
         DiarizeError: for data or a checkpoint that cannot be used, or a loss that diverges.
         KeyboardInterrupt: on Ctrl-C; the run can be resumed.
+        SystemExit: on SIGTERM, after it was saved; the run can be resumed.
     """
     keep_freed_memory()
     for chatter in ("pytorch_lightning", "lightning_fabric"):
@@ -116,9 +119,29 @@ def _fit(
             warnings.filterwarnings("ignore", useless)
         try:
             trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-        except SystemExit:
+        except SystemExit as end:
             # Lightning's answer to Ctrl-C, after which it ignores the signal.
-            if not trainer.interrupted:
+            if not trainer.interrupted or end.code == TERMINATED:
                 raise
             signal.signal(signal.SIGINT, on_interrupt)
             raise KeyboardInterrupt from None
+        except RuntimeError as error:
+            if (told := _in_words(error)) is None:
+                raise
+            raise told from None
+
+
+def _in_words(error: RuntimeError) -> DiarizeError | None:
+    """What another process's end looks like from here, told as that."""
+    said = str(error)
+    if "DataLoader worker" in said:
+        return DiarizeError(
+            f"data.num_workers: {said.splitlines()[0].rstrip('. ')}, but the run needs all of "
+            "them. Often memory was short: lower data.num_workers, then go on with --resume."
+        )
+    if isinstance(error, torch.distributed.DistBackendError) or "/gloo/" in said:
+        return DiarizeError(
+            "trainer.devices: another process of this run has ended, but they go on together or "
+            "not at all. See what that one said, then go on with --resume."
+        )
+    return None

@@ -1,6 +1,8 @@
 """Several processes train as one: same losses, each session once, exact error rates."""
 
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from runs import (
 
 from diarize import data, module
 from diarize.checkpoint import load_checkpoint
+from diarize.cli import main
 from diarize.data import SharedBatches
 from diarize.score import DiarizationError
 from diarize.training import train
@@ -172,14 +175,41 @@ def test_run_goes_on_after_one_rank_was_killed(material: Material, tmp_path: Pat
     def killed(rank: int) -> None:
         if rank == 1:
             kill_in_batch(2 * 4 + 2)
-        train([TINY], settings, folder)
+        with (tmp_path / "log").open("a") as sys.stderr:
+            sys.exit(main(["train", str(TINY), *settings, "--output", str(folder)]))
 
     assert in_ranks(lambda _: train([TINY], settings, whole)) == [0, 0]
     first, second = in_ranks(killed)
-    assert second == -signal.SIGKILL and first not in (0, None)
+    assert second == -signal.SIGKILL and first == 1
+    said = (tmp_path / "log").read_text().splitlines()[-1]
+    assert said == (
+        "diarize train: trainer.devices: another process of this run has ended, but they go on "
+        "together or not at all. See what that one said, then go on with --resume."
+    )
     assert stored(folder / "checkpoints" / "last.ckpt")["global_step"] == 4
     assert in_ranks(lambda _: train([TINY], settings, folder, resume=True)) == [0, 0]
     assert_same_run(folder, Run(whole, whole, []))
+
+
+def test_all_ranks_stop_where_one_is_told_to(material: Material, tmp_path: Path) -> None:
+    """In the midst of a step: all end after it, and only one saves and tells."""
+    step, folder = module.DiarizationModule.training_step, tmp_path / "exp"
+
+    def ranked(rank: int) -> None:
+        def until(trained: module.DiarizationModule, batch: data.Batch, number: int) -> Any:
+            if rank == 1 and number == 2:  # the first of two batches
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(trained, batch, number)
+
+        module.DiarizationModule.training_step = until  # type: ignore[method-assign]
+        with (tmp_path / f"log-{rank}").open("w") as sys.stderr:
+            run(material, folder, trainer__devices=2, trainer__accumulate=2, data__batch_size=1)
+
+    assert in_ranks(ranked) == [143, 143]
+    assert stored(folder / "checkpoints" / "last.ckpt")["global_step"] == 2
+    told = "step 2/6: saved, for SIGTERM came. Go on with --resume."
+    assert (tmp_path / "log-0").read_text().splitlines()[-1] == told
+    assert (tmp_path / "log-1").read_text() == ""
 
 
 SHARDED = {"trainer__devices": 2, "data__batch_size": 2, "trainer__strategy": "fsdp"}

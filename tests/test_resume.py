@@ -1,6 +1,7 @@
 """A run that was killed or interrupted, and resumed, ends as one that was not."""
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from runs import TINY, Material, Run, assert_same_run, in_another_process, kill, stored
 
 from diarize.cli import main
+from diarize.data import Example, SimulatedDataset
 from diarize.module import DiarizationModule
 from diarize.saving import Checkpoints
 from diarize.training import train
@@ -157,3 +159,54 @@ def test_resumed_run_needs_no_init(material: Material, whole: Run, tmp_path: Pat
     train([TINY], settings, tmp_path / "exp")
     start.unlink()
     train([TINY], settings, tmp_path / "exp", resume=True)
+
+
+def test_terminated_run_saves_its_step(whole: Run, material: Material, tmp_path: Path) -> None:
+    """As clusters end what they want to move: one line, status 143, and the rest by --resume."""
+    folder, log = tmp_path / "exp", tmp_path / "log"
+    words = ["train", str(TINY), *material.settings(), "--output", str(folder)]
+
+    def terminated() -> None:
+        do_in_step(8, signal.SIGTERM)
+        with log.open("w") as sys.stderr:
+            status = main(words)
+        sys.exit(status)
+
+    assert in_another_process(terminated) == 143
+    *_, validated, last = log.read_text().splitlines()
+    assert validated.startswith("step 8/10: val_der ")  # it has a validation, so that comes first
+    assert last == "step 8/10: saved, for SIGTERM came. Go on with --resume."
+    assert stored(folder / "checkpoints" / "last.ckpt")["global_step"] == 8
+    train([TINY], material.settings(), folder, resume=True)
+    assert_same_run(folder, whole)
+
+
+def test_terminate_handler_is_given_back(material: Material, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    settings = material.settings(trainer__max_steps=1, data__validation="null")
+    train([TINY], settings, tmp_path / "exp")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_worker_that_is_killed_ends_the_run_in_one_line(
+    material: Material, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    read = SimulatedDataset.__getitem__
+    settings = [s for s in material.settings() if "num_workers" not in s] + ["data.num_workers=1"]
+
+    def killed() -> None:
+        def until(dataset: SimulatedDataset, index: int) -> Example:
+            if index == 9:
+                kill()
+            return read(dataset, index)
+
+        SimulatedDataset.__getitem__ = until  # type: ignore[method-assign]
+        sys.exit(main(["train", str(TINY), *settings, "--output", str(tmp_path / "exp")]))
+
+    assert in_another_process(killed) == 1
+    last = capfd.readouterr().err.splitlines()[-1]
+    said = (
+        r"diarize train: data\.num_workers: DataLoader worker \(pid.*\) .*, but the run needs all"
+    )
+    assert re.match(said, last) and last.endswith("then go on with --resume.")
+    train([TINY], material.settings(), tmp_path / "exp", resume=True)

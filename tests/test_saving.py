@@ -1,17 +1,20 @@
 """The checkpoints of a run: whole, the best by DER, and never of a run that diverged."""
 
-import os
+import re
+import resource
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
 from runs import TINY, Material, Run, in_another_process, kill, stored, table
 
-from diarize import module
+from diarize import module, saving
 from diarize.checkpoint import load_checkpoint
+from diarize.cli import main
 from diarize.errors import DiarizeError
 from diarize.saving import Checkpoints
 from diarize.training import train
@@ -49,9 +52,9 @@ def test_checkpoint_is_whole_or_not_there(
     save = torch.save
 
     def killed() -> None:
-        def half(content: Any, path: Path) -> None:
-            save(content, path)
-            os.truncate(path, 1000)
+        def half(content: Any, file: BinaryIO) -> None:
+            save(content, file)
+            file.truncate(1000)
             kill()
 
         monkeypatch.setattr(torch, "save", half)
@@ -115,4 +118,36 @@ def test_a_run_stops_in_every_process(tmp_path: Path) -> None:
         Checkpoints(tmp_path, 5, None).on_train_batch_end(
             trainer, torch.nn.Linear(1, 1), outputs, None, 2
         )
-    assert heard == [True]
+    assert heard == [True, True]  # it went on by itself, and its weights were sound
+
+
+def test_full_disk_leaves_the_checkpoint_before(material: Material, tmp_path: Path) -> None:
+    """From step 6 on, no file may be longer than half a checkpoint."""
+    folder, log = tmp_path / "exp", tmp_path / "log"
+    settings = material.settings(
+        trainer__checkpoint_every=2, trainer__max_steps=6, data__validation="null"
+    )
+    write = saving.WholeFiles.save_checkpoint
+
+    def full() -> None:
+        def limited(files: saving.WholeFiles, checkpoint: dict, path: Path, **more: Any) -> None:
+            if checkpoint["global_step"] == 6:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+            write(files, checkpoint, path, **more)
+
+        saving.WholeFiles.save_checkpoint = limited  # type: ignore[method-assign]
+        with log.open("w") as sys.stderr:
+            status = main(["train", str(TINY), *settings, "--output", str(folder)])
+        sys.exit(status)
+
+    assert in_another_process(full) == 1
+    last = folder / "checkpoints" / "last.ckpt"
+    assert last.stat().st_size > 200_000
+    said = rf"{last}: cannot be written \(File too large\), but what was saved before is intact\."
+    assert re.search(said, log.read_text().splitlines()[-1])
+    assert list(last.parent.iterdir()) == [last]  # and nothing half written
+    assert stored(last)["global_step"] == 4
+    load_checkpoint(last)
+    assert train([TINY], settings, folder, resume=True) == last
+    assert stored(last)["global_step"] == 6
