@@ -8,8 +8,8 @@ name on Hugging Face what is published there. Nothing is unpickled but tensors a
 
 import pickle
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,11 +22,13 @@ from torch import Tensor
 
 from diarize.config import load_config, to_dict
 from diarize.errors import CheckpointError, ConfigError
+from diarize.experiment import differences
 from diarize.files import replacing
 from diarize.hub import fetch, is_name
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.nemo import Archive, read_nemo
 from diarize.nemotron import is_nemotron, read_nemotron
+from diarize.slots import ROWS, more_slots
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where packaged models lie."""
@@ -115,6 +117,8 @@ def build(checkpoint: Checkpoint) -> Diarizer:
 def initialize(diarizer: Diarizer, checkpoint: Checkpoint) -> list[str]:
     """Start a model from another's front end, and from all else that fits.
 
+    Where the model has more slots, the first ones are the other's, see `more_slots`.
+
     Args:
         diarizer: changed in place.
         checkpoint: where to start from.
@@ -131,6 +135,11 @@ def initialize(diarizer: Diarizer, checkpoint: Checkpoint) -> list[str]:
         for name, tensor in checkpoint.tensors.items()
         if name in expected and expected[name].shape == tensor.shape
     }
+    for name, own in expected.items():
+        known = checkpoint.tensors.get(name)
+        if known is not None and ROWS.match(name) and len(known) < len(own):
+            if known.shape[1:] == own.shape[1:]:
+                fitting[name] = more_slots(known, len(own))
     front_end = {name: own for name, own in expected.items() if name.startswith("front_end.")}
     faults = _misfits(front_end, {n: t for n, t in checkpoint.tensors.items() if n in front_end})
     if faults:
@@ -140,6 +149,33 @@ def initialize(diarizer: Diarizer, checkpoint: Checkpoint) -> list[str]:
         )
     diarizer.load_state_dict(fitting, strict=False)
     return [name for name in expected if name not in fitting]
+
+
+def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """The mean of the weights of a run's checkpoints; all else is the last one's.
+
+    Args:
+        checkpoints: one or more.
+
+    Raises:
+        CheckpointError: if they are not of one model.
+    """
+    *others, last = checkpoints
+    for other in others:
+        faults = differences(other.diarizer, last.diarizer) or _misfits(last.tensors, other.tensors)
+        if faults:
+            raise CheckpointError(
+                f"{other.path}: has {'; '.join(faults[:3])}, but {last.path} is averaged with it. "
+                "Give checkpoints of one run."
+            )
+    tensors = {
+        name: torch.stack([c.tensors[name].double() for c in checkpoints]).mean(0).to(tensor.dtype)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in last.tensors.items()
+    }
+    card = last.card | {"average_of": [str(c.path) for c in checkpoints]}
+    return replace(last, tensors=tensors, card=card)
 
 
 def save_checkpoint(

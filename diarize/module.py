@@ -74,6 +74,17 @@ class TrainingConfig:
                 "voice_weight is 0 and diarization_weight is 0, but a run learns at least one. "
                 "Raise one."
             )
+        taught = [n for n in ("voice_weight", "count_weight") if getattr(self, n) > 0]
+        if self.optimizer.front_end_share == 0 and taught:
+            raise ConfigError(
+                f"optimizer.front_end_share is 0, but {taught[0]} is above 0, for the front end to "
+                f"learn from. Raise the share, or set {taught[0]}=0."
+            )
+        if self.optimizer.new_slots_share > 1 and self.trainer.strategy == "fsdp":
+            raise ConfigError(
+                f"optimizer.new_slots_share is {self.optimizer.new_slots_share:g}, but "
+                "trainer.strategy is 'fsdp', which cuts the slots in shares. Choose ddp."
+            )
         if self.attention_weight > 0 and self.diarization_weight == 0:
             raise ConfigError(
                 f"attention_weight is {self.attention_weight:g}, but diarization_weight is 0: the "
@@ -120,6 +131,9 @@ class DiarizationModule(pl.LightningModule):
         config: the whole run.
         voices: training speakers to tell apart; none where voices are not trained.
         diarizer: what is trained, where it was built before; else drawn here.
+
+    Attributes:
+        known_slots: slots that a checkpoint to start from had, where there are more now.
     """
 
     def __init__(
@@ -161,9 +175,14 @@ class DiarizationModule(pl.LightningModule):
             )
         self.error_rate, self.mean_loss = ErrorRate(), MeanMetric()
         self._sums: dict[str, Tensor] = {}
+        self.known_slots = 0
+        self.frozen = config.optimizer.front_end_share == 0
         if not config.diarization_weight:
             for part in (self.diarizer.projection, self.diarizer.encoder, self.diarizer.head):
                 part.requires_grad_(False)
+        if self.frozen:
+            self.diarizer.front_end.requires_grad_(False)
+            self.train()
         self.save_hyperparameters(
             {
                 "diarizer_config": to_dict(self.diarizer.config),
@@ -196,6 +215,18 @@ class DiarizationModule(pl.LightningModule):
                 self.voices.weight[index] = weight
         return len(both)
 
+    def train(self, mode: bool = True) -> "DiarizationModule":
+        """Train, or not, all but what is frozen: that has no dropout and keeps its statistics."""
+        super().train(mode)
+        if self.frozen:
+            self.diarizer.front_end.eval()
+        return self
+
+    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the front end hears; where it is frozen, without a way back for gradients."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.diarizer.embed(batch.signal, batch.num_samples)
+
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Loss, logits (B, T, S) where they are trained, and the parts of the loss."""
         config = self.config
@@ -205,7 +236,7 @@ class DiarizationModule(pl.LightningModule):
         if self.rehearsal is not None:
             said = self.rehearsal(batch.signal, batch.num_samples)
         else:
-            embedding, num_frames = self.diarizer.embed(batch.signal, batch.num_samples)
+            embedding, num_frames = self._embed(batch)
             if self.training:
                 parts = self._beside(embedding, num_frames, batch)
                 loss = loss + sum(getattr(config, BESIDE[name]) * parts[name] for name in parts)
@@ -292,7 +323,7 @@ class DiarizationModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, and its rate by the step."""
         optimizer, scheduler = make_optimizer(
-            self, self.config.optimizer, self.config.trainer.max_steps
+            self, self.config.optimizer, self.config.trainer.max_steps, self.known_slots
         )
         return {
             "optimizer": optimizer,

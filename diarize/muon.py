@@ -26,7 +26,8 @@ class Muon(torch.optim.AdamW):
 
     Args:
         groups: parameters as AdamW takes them; ``orthogonal`` says which hold matrices, (R, C),
-            of hidden layers. Their decay is AdamW's.
+            of hidden layers. Their decay is AdamW's. Of the others, ``known_rows`` says how many
+            rows of each parameter move a ``known_share`` of what all others do.
         betas: decay rates of AdamW's moments.
         momentum: decay rate of the mean gradient of a matrix.
     """
@@ -52,10 +53,19 @@ class Muon(torch.optim.AdamW):
                 loss = closure()
         groups = self.param_groups
         self.param_groups = [group for group in groups if not group["orthogonal"]]
+        known = [
+            (parameter[: group["known_rows"]], group["known_share"])
+            for group in self.param_groups
+            if group.get("known_rows")
+            for parameter in group["params"]
+        ]
+        before = [rows.clone() for rows, _ in known]
         try:
             super().step()
         finally:
             self.param_groups = groups
+        for (rows, share), began in zip(known, before, strict=True):
+            rows.copy_(began.lerp(rows, share))  # a step of AdamW is as long as its rate says
         for group in groups:
             if group["orthogonal"]:
                 self._step_matrices(group)

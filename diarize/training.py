@@ -37,7 +37,7 @@ USELESS = (
 )
 """Beginnings of warnings that say nothing true or new of a run of ours."""
 
-FREE = ("data.num_workers", "trainer.log_every", "trainer.checkpoint_every")
+FREE = ("data.num_workers", "trainer.log_every", "trainer.checkpoint_every", "trainer.keep_every")
 """Settings that a resumed run may change, since its weights do not depend on them."""
 
 
@@ -94,6 +94,8 @@ def train(
     module = DiarizationModule(config, list(data.voices), diarizer)
     if start is not None:
         recognised = module.recognise(start.voices)
+        if "head.output.weight" not in left:
+            module.known_slots = len(start.tensors["head.output.weight"])
         if first and left:
             named = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
             print(f"init: {len(left)} tensors not in {config.init}: {named}", file=sys.stderr)

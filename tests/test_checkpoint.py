@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import diarize.checkpoint as checkpoint_module
 from diarize.checkpoint import (
+    Checkpoint,
     initialize,
     load_checkpoint,
     packaged_models,
@@ -195,11 +196,43 @@ def test_a_model_starts_from_anothers_front_end(diarizer: Diarizer, tmp_path: Pa
     folder = save_checkpoint(diarizer, tmp_path)
     other = make("num_slots=6", "encoder.num_layers=2")
     left = initialize(other, read_checkpoint(folder))
-    assert "head.output.weight" in left and "encoder.layers.1.query.weight" in left
-    assert not [name for name in left if name.startswith(("front_end.", "projection."))]
+    assert "encoder.layers.1.query.weight" in left
+    assert not [name for name in left if name.startswith(("front_end.", "projection.", "head."))]
     expected, found = diarizer.state_dict(), other.state_dict()
-    for name in set(found) - set(left):
+    grown = {"head.output.weight", "head.output.bias"}
+    for name in set(found) - set(left) - grown:
         torch.testing.assert_close(found[name], expected[name])
+    for name in grown:
+        torch.testing.assert_close(found[name][:4], expected[name])
+        assert len(found[name]) == 6
+    left = initialize(make("num_slots=3"), read_checkpoint(folder))
+    assert set(left) == grown  # which of them go is not ours to say
+
+
+def test_known_slots_answer_as_before_where_there_are_more(
+    diarizer: Diarizer, tmp_path: Path
+) -> None:
+    folder = save_checkpoint(diarizer, tmp_path)
+    other = make("num_slots=7")
+    assert initialize(other, read_checkpoint(folder)) == []
+    batch = torch.randn(2, 16000), torch.tensor([16000, 9000])
+    with torch.no_grad():
+        torch.testing.assert_close(other(*batch)[0][:, :, :4], diarizer(*batch)[0])
+
+
+def test_slots_of_every_layer_that_estimates_are_more() -> None:
+    layerwise = [
+        "encoder._target_=diarize.encoder.sortformer.SortFormer",
+        "encoder.num_layers=3",
+        "encoder.encoding=learned",
+    ]
+    known, other = make(*layerwise, "num_slots=2"), make(*layerwise, "num_slots=5")
+    stored = Checkpoint(Path("x"), to_dict(known.config), known.state_dict(), {}, {}, {})
+    assert initialize(other, stored) == []
+    grown = ["encoder.heads.0.1.weight", "encoder.heads.1.1.bias", "encoder.places"]
+    for name in grown:
+        assert len(other.state_dict()[name]) == 5
+        assert torch.equal(other.state_dict()[name][:2], known.state_dict()[name])
 
 
 def test_a_front_end_of_another_size_is_no_start(diarizer: Diarizer, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ ROWS = [
     (1, "manifest", LEVEL_1),
     (1, "rooms", LEVEL_1),
     (2, "augment", LEVEL_2),
-    (2, "cache corpus encoder.transformer frontend.log_mel losses muon voices", LEVEL_2),
+    (2, "cache corpus encoder.transformer frontend.log_mel losses muon slots voices", LEVEL_2),
     (2, "encoder frontend optimizer simulate", LEVEL_2),
     (3, "data model nemo", LEVEL_3),
     (3, "nemotron", LEVEL_3),

@@ -88,3 +88,20 @@ def test_the_closure_sees_every_group() -> None:
         return "loss"
 
     assert optimizer.step(closure) == "loss" and seen == [2]
+
+
+def test_known_rows_move_as_of_a_lower_rate() -> None:
+    """One parameter of two rates is two parameters of one rate each."""
+    generator = torch.Generator().manual_seed(1)
+    whole = torch.nn.Parameter(torch.randn(6, 5, generator=generator))
+    known, new = (torch.nn.Parameter(part.detach().clone()) for part in whole.split([4, 2]))
+    more = {"weight_decay": 0.1, "orthogonal": False}
+    one = Muon([{"params": [whole], "lr": 0.02, "known_rows": 4, "known_share": 0.1} | more])
+    two = Muon([{"params": [known], "lr": 0.002} | more, {"params": [new], "lr": 0.02} | more])
+    for step in range(5):
+        whole.grad = torch.randn(6, 5, generator=torch.Generator().manual_seed(step))
+        known.grad, new.grad = whole.grad.split([4, 2])
+        one.step()
+        two.step()
+    torch.testing.assert_close(whole[:4], known, atol=1e-6, rtol=0)
+    torch.testing.assert_close(whole[4:], new, atol=1e-6, rtol=0)

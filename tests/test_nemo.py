@@ -15,9 +15,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from diarize.checkpoint import load_checkpoint
+from diarize.checkpoint import initialize, load_checkpoint, read_checkpoint
 from diarize.cli import main
+from diarize.config import load_config
 from diarize.errors import CheckpointError
+from diarize.model import Diarizer, DiarizerConfig
 from diarize.nemo import NAMES, named
 from diarize.postprocess import PostprocessConfig
 
@@ -297,3 +299,11 @@ def test_members_that_are_no_files(tmp_path: Path, kind: bytes) -> None:
         tar.addfile(member)
     with pytest.raises(CheckpointError, match="is no plain file"):
         load_checkpoint(path)
+
+
+def test_an_archive_starts_a_model_of_more_slots(archive: Archive) -> None:
+    stored = read_checkpoint(archive())
+    more = Diarizer(load_config(DiarizerConfig, values=stored.diarizer | {"num_slots": 8}))
+    assert initialize(more, stored) == []
+    published = weights()["sortformer_modules.single_hidden_to_spks.weight"]
+    assert torch.equal(more.head.output.weight[:3], published)

@@ -1,9 +1,14 @@
 """The optimizer: which weights move how fast, and the learning rate over the steps."""
 
+from collections.abc import Callable
+
 import pytest
+import torch
 from runs import TINY
 
 from diarize.config import load_config
+from diarize.data import Collate, Example
+from diarize.errors import ConfigError
 from diarize.module import DiarizationModule, TrainingConfig
 from diarize.optimizer import OptimizerConfig, learning_rate_factor
 
@@ -66,3 +71,84 @@ def test_learning_rate_rises_and_falls() -> None:
     still = OptimizerConfig(warmup_steps=0)
     assert learning_rate_factor(0, still, 10) == 1.0
     assert learning_rate_factor(99, still, 10) == pytest.approx(0.01)
+
+
+def rates(*settings: str) -> dict[str, float]:
+    """Of each parameter."""
+    module = DiarizationModule(load_config(TrainingConfig, [TINY], [*settings]))
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    found = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    return {name: found[id(p)] for name, p in module.named_parameters() if id(p) in found}
+
+
+def test_lower_layers_move_more_slowly() -> None:
+    found = rates("optimizer.layer_decay=0.5", "optimizer.learning_rate=1.0", *LAYERWISE)
+    drawn = {
+        "head.output.weight": 1,
+        "head.hidden.bias": 1,
+        "encoder.norm.weight": 1,
+        "encoder.heads.1.1.weight": 1,
+        "encoder.layers.2.query.weight": 1 / 2,
+        "encoder.layers.1.query.bias": 1 / 4,
+        "encoder.layers.0.norm_attention.weight": 1 / 8,
+        "front_end.layers.1.attention.query.weight": 1 / 16,
+        "front_end.layers.0.norm_first.weight": 1 / 32,
+        "front_end.subsampling.first.weight": 1 / 64,
+    }
+    assert {name: found[f"diarizer.{name}"] for name in drawn} == drawn
+    assert set(found.values()) == set(drawn.values())
+
+
+def test_frozen_front_end_stays_as_it_is(a_session: Callable) -> None:
+    settings = ["optimizer.front_end_share=0", "diarizer.front_end.conv_norm=batch_norm"]
+    settings += ["diarizer.front_end.dropout=0.5", "diarizer.front_end.mel.dither=0.1"]
+    module = DiarizationModule(load_config(TrainingConfig, [TINY], settings))
+    assert module.training and not module.diarizer.front_end.training
+    module.eval()
+    module.train()
+    batch = Collate(module.diarizer.grid, 4)([Example("s", *a_session(2, 3.2))])
+    before = {n: t.clone() for n, t in module.diarizer.front_end.state_dict().items()}
+    embedding, _ = module._embed(batch)
+    assert not embedding.requires_grad  # no way back is kept, which is what costs
+    assert torch.equal(embedding, module._embed(batch)[0])
+    optimizer = module.configure_optimizers()["optimizer"]
+    module._step(batch)[0].backward()
+    optimizer.step()
+    for name, tensor in module.diarizer.front_end.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert all(p.grad is not None for p in module.diarizer.head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("voice_weight=0.1", "voice_weight is above 0"),
+        ("count_weight=0.1", "count_weight is above 0"),
+    ],
+)
+def test_frozen_front_end_is_not_taught(setting: str, reason: str) -> None:
+    settings = ["optimizer.front_end_share=0", setting]
+    with pytest.raises(ConfigError, match=f"front_end_share is 0, but {reason}, for the front"):
+        load_config(TrainingConfig, [TINY], settings)
+
+
+def test_new_slots_have_a_rate_of_their_own() -> None:
+    config = load_config(TrainingConfig, [TINY], ["optimizer.new_slots_share=10", *LAYERWISE])
+    module = DiarizationModule(config)
+    module.known_slots = 3
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    names = {id(p): name.removeprefix("diarizer.") for name, p in module.named_parameters()}
+    apart = [group for group in groups if "known_rows" in group]
+    assert {names[id(p)] for group in apart for p in group["params"]} == {
+        "head.output.weight",
+        "head.output.bias",
+        *(f"encoder.heads.{n}.1.{part}" for n in (0, 1) for part in ("weight", "bias")),
+    }
+    for group in apart:
+        assert (group["known_rows"], group["known_share"]) == (3, 0.1)
+        assert group["initial_lr"] == pytest.approx(1e-2)
+    with pytest.raises(
+        ConfigError, match=r"new_slots_share is 10, but trainer\.strategy is 'fsdp'"
+    ):
+        settings = ["optimizer.new_slots_share=10", "trainer.strategy=fsdp"]
+        load_config(TrainingConfig, [TINY], settings)
