@@ -35,10 +35,14 @@ class Checkpoints(Callback):
         folder: of both files.
         every: steps between writings of ``last.ckpt``.
         validate_every: steps between validations; None where nothing is validated.
+        keep_every: steps between writings of ``step-N.ckpt``, which stay; None writes none.
     """
 
-    def __init__(self, folder: Path, every: int, validate_every: int | None) -> None:
+    def __init__(
+        self, folder: Path, every: int, validate_every: int | None, keep_every: int | None = None
+    ) -> None:
         self._folder, self._every, self._validate_every = folder, every, validate_every
+        self._keep_every = keep_every
         self._best = float("inf")
         self._terminated = self._stops = False
         """Whether SIGTERM came to this process, and whether all stop since it came to one."""
@@ -87,7 +91,9 @@ class Checkpoints(Callback):
         """
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         validates = stepped and self._is_due(trainer, self._validate_every)
-        saves = stepped and self._is_due(trainer, self._every)
+        saves = stepped and any(
+            self._is_due(trainer, every) for every in (self._every, self._keep_every)
+        )
         loss = float(outputs["loss"])
         sound = math.isfinite(loss) and (not (validates or saves) or _is_finite(module))
         goes_on = sound and not (stepped and self._terminated)
@@ -106,7 +112,7 @@ class Checkpoints(Callback):
             # Lightning validates what stops, also where it is no multiple of the interval.
             trainer.should_stop = True
         if (saves or self._stops) and not validates:
-            self._save_last(trainer)
+            self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Save as best where it is, and as last where it is time."""
@@ -114,8 +120,7 @@ class Checkpoints(Callback):
         if error < self._best:
             self._best = error
             trainer.save_checkpoint(self._folder / "best.ckpt")
-        if self._is_due(trainer, self._every) or self._stops:
-            self._save_last(trainer)
+        self._save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The lowest DER so far, percent."""
@@ -124,6 +129,13 @@ class Checkpoints(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the lowest DER so far."""
         self._best = state_dict["best"]
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        """Save what is due."""
+        if self._is_due(trainer, self._keep_every):
+            trainer.save_checkpoint(self._folder / f"step-{trainer.global_step}.ckpt")
+        if self._is_due(trainer, self._every) or self._stops:
+            self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self._folder / "last.ckpt")

@@ -9,7 +9,8 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import Strategy
 
-from diarize.config import check_choice, check_least
+from diarize.averaging import MovingAverage
+from diarize.config import check_choice, check_least, check_shares
 from diarize.errors import ConfigError
 from diarize.saving import Checkpoints, WholeFiles
 from diarize.sharding import Sharding
@@ -29,6 +30,12 @@ class TrainerConfig:
     """Steps between validations; the last step is always validated."""
     checkpoint_every: int = 100
     """Steps between writings of last.ckpt; the last step is always written."""
+    keep_every: int | None = None
+    """Steps between checkpoints that stay, as step-N.ckpt, for `diarize average`; null keeps
+    none."""
+    ema_decay: float = 0.0
+    """Share of a moving average of the weights that each step leaves as it was: 0.999 averages
+    about the last thousand. The average is what is validated and saved as the model. 0 has none."""
     log_every: int = 20
     """Steps between log lines."""
     accumulate: int = 1
@@ -49,9 +56,16 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check_least(self, max_steps=1, validate_every=1, checkpoint_every=1, log_every=1)
+        check_least(self, keep_every=1)
+        check_shares(self, "ema_decay")
         check_least(self, accumulate=1, gradient_clip=0, devices=1, num_nodes=1)
         check_choice("strategy", self.strategy, STRATEGIES)
         check_choice("precision", self.precision, PRECISIONS)
+        if self.strategy == "fsdp" and self.ema_decay:
+            raise ConfigError(
+                f"strategy is 'fsdp', but ema_decay is {self.ema_decay:g}, and an average is kept "
+                "whole by every device. Set ema_decay=0, or strategy=ddp."
+            )
         if self.strategy == "fsdp" and self.precision == "16-mixed":
             raise ConfigError(
                 "strategy is 'fsdp', but precision is '16-mixed', whose scaling of gradients does "
@@ -95,7 +109,13 @@ def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bo
             TensorBoardLogger(output, "", "tensorboard", default_hp_metric=False),
         ],
         callbacks=[
-            Checkpoints(output / "checkpoints", settings.checkpoint_every, validate_every),
+            *([MovingAverage(settings.ema_decay)] if settings.ema_decay else []),
+            Checkpoints(
+                output / "checkpoints",
+                settings.checkpoint_every,
+                validate_every,
+                settings.keep_every,
+            ),
             StepLog(seed, settings.log_every),
         ],
         plugins=[WholeFiles()],

@@ -39,7 +39,7 @@ ROWS = [
     (4, "streaming", LEVEL_3),
     (4, "inference rehearsal", LEVEL_3),
     (4, "sharding", LEVEL_3 | {"pytorch_lightning"}),
-    (4, "loaders saving steplog", LEVEL_3 | {"pytorch_lightning"}),
+    (4, "averaging loaders saving steplog", LEVEL_3 | {"pytorch_lightning"}),
     (4, "trainer", LEVEL_3 | {"pytorch_lightning"}),
     (4, "module", LEVEL_3 | {"pytorch_lightning", "torchmetrics"}),
     (4, "training", LEVEL_3 | {"pytorch_lightning"}),

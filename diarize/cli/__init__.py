@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from diarize import __version__
+from diarize.cli.average import add_average
 from diarize.cli.check import add_check
 from diarize.cli.convert import add_convert
 from diarize.cli.infer import add_infer
@@ -93,6 +94,7 @@ VERBS = (
     add_score,
     add_models,
     add_convert,
+    add_average,
 )
 """In the order in which the help lists them."""
 

@@ -37,12 +37,7 @@ def add_convert(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Write the folder, and say on standard error what it holds."""
-    for name in MODEL_FILES:
-        if (args.output / name).exists():
-            raise CheckpointError(
-                f"{args.output}: holds {name}, but a model that is there is not overwritten. "
-                "Give another --output."
-            )
+    refuse_model(args.output)
     import torch
 
     from diarize.checkpoint import build, read_checkpoint, save_checkpoint
@@ -61,6 +56,20 @@ def run_convert(args: argparse.Namespace) -> int:
     told = f"{args.output}: {size / 1e6:.1f} MB in {args.dtype}."
     print(f"diarize convert: {told}", file=sys.stderr)
     return 0
+
+
+def refuse_model(folder: Path) -> None:
+    """See that a folder holds no model yet.
+
+    Raises:
+        CheckpointError: if it does.
+    """
+    for name in MODEL_FILES:
+        if (folder / name).exists():
+            raise CheckpointError(
+                f"{folder}: holds {name}, but a model that is there is not overwritten. "
+                "Give another --output."
+            )
 
 
 def _origin(model: str) -> dict[str, Any]:
