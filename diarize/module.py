@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
 from diarize.config import check_least, to_dict
@@ -18,6 +18,7 @@ from diarize.losses import LossConfig, attention_loss, count_loss, diarization_l
 from diarize.model import Diarizer, DiarizerConfig, Estimates
 from diarize.optimizer import OptimizerConfig, make_optimizer
 from diarize.postprocess import PostprocessConfig, to_turns
+from diarize.recompute import recompute
 from diarize.rehearsal import Rehearsal, RehearsalConfig
 from diarize.score import DiarizationError, score
 from diarize.sharding import Sharding, shard
@@ -147,13 +148,11 @@ class DiarizationModule(pl.LightningModule):
         self.diarizer = Diarizer(config.diarizer) if diarizer is None else diarizer
         width = self.diarizer.front_end.embedding_dim
         self.voices = VoiceLoss(width, len(voices)) if voices else None
-        self.count = torch.nn.Linear(width, 3) if config.count_weight else None
+        self.count = nn.Linear(width, 3) if config.count_weight else None
         self.activity = None
         if config.activity_weight:
             width = self.diarizer.head.width
-            self.activity = torch.nn.Sequential(
-                torch.nn.LayerNorm(width), torch.nn.Linear(width, 3)
-            )
+            self.activity = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3))
         self.rehearsal = None
         if config.rehearsal.latency is not None:
             self.rehearsal = Rehearsal(self.diarizer, config.rehearsal)
@@ -183,6 +182,11 @@ class DiarizationModule(pl.LightningModule):
         if self.frozen:
             self.diarizer.front_end.requires_grad_(False)
             self.train()
+        for layer in self._layers():
+            if config.trainer.compile:
+                layer.forward = torch.compile(layer.forward)
+            if config.trainer.recompute:
+                recompute(layer)
         self.save_hyperparameters(
             {
                 "diarizer_config": to_dict(self.diarizer.config),
@@ -195,11 +199,15 @@ class DiarizationModule(pl.LightningModule):
             }
         )
 
+    def _layers(self) -> list[nn.Module]:
+        """Of the front end and of the encoder, where these have layers."""
+        parts = (self.diarizer.front_end, self.diarizer.encoder)
+        return [layer for part in parts for layer in getattr(part, "layers", ())]
+
     def configure_model(self) -> None:
         """Deal out the weights, where devices share them."""
         if isinstance(self.trainer.strategy, Sharding):
-            parts = (self.diarizer.front_end, self.diarizer.encoder)
-            layers = [layer for part in parts for layer in getattr(part, "layers", ())]
+            layers = self._layers()
             if self.config.attention_weight:  # part of this layer is asked for by itself
                 layers.remove(self.diarizer.encoder.layers[0])
             mesh = self.trainer.strategy.device_mesh["data_parallel"]

@@ -45,6 +45,12 @@ class TrainerConfig:
     """Largest norm of the gradient; 0 leaves it as it is."""
     precision: str = "auto"
     """32-true, bf16-mixed or 16-mixed; "auto" is bf16-mixed where the GPU has it, else 32-true."""
+    recompute: bool = False
+    """Keep of each layer its input alone, and compute the rest again in the backward pass: long
+    windows or large models then fit, for up to a third more time. Gradients are the same."""
+    compile: bool = False
+    """Let torch.compile fuse what a layer does. The first steps take minutes, and again where
+    batches are of other lengths; later ones may be faster. What is compiled rounds differently."""
     strategy: str = "auto"
     """How devices work together. ``ddp``: each has the whole model, and gradients are averaged;
     ``fsdp``: each keeps a share of weights, gradients and moments, for models that one cannot hold;
