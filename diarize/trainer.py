@@ -1,11 +1,13 @@
 """How long a run lasts, what it does on its way, and the devices it has: Lightning's trainer."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import Strategy
 
@@ -89,9 +91,10 @@ def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bo
         validates: whether there is something to validate.
 
     Raises:
-        ConfigError: if devices are asked for that are not there.
+        ConfigError: if devices are asked for that are not there, or others than were started.
     """
     _check_devices(settings.devices)
+    launcher = _check_launcher(settings)
     validate_every = settings.validate_every if validates else None
     return pl.Trainer(
         max_steps=settings.max_steps,
@@ -124,7 +127,11 @@ def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bo
             ),
             StepLog(seed, settings.log_every),
         ],
-        plugins=[WholeFiles()],
+        # Its own way to queue up again would save elsewhere; see recipes/slurm.
+        plugins=[
+            WholeFiles(),
+            *([SLURMEnvironment(auto_requeue=False)] if launcher == "SLURM" else []),
+        ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -139,6 +146,29 @@ def _check_devices(wanted: int) -> None:
             f"trainer.devices is {wanted}, but this machine has {present} "
             f"GPU{'s' if present > 1 else ''}. Lower it."
         )
+
+
+def _check_launcher(settings: TrainerConfig) -> str | None:
+    """See that as many processes were started as train together; what started them, if anything.
+
+    Else each of them would train alone, and write over what the others wrote.
+    """
+    if TorchElasticEnvironment.detect():
+        launcher, total, each = "torchrun", "WORLD_SIZE", "LOCAL_WORLD_SIZE"
+    elif SLURMEnvironment.detect():
+        launcher, total, each = "SLURM", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"
+    else:
+        return None
+    started = int(os.environ[total])
+    devices = int(os.environ.get(each, started))
+    nodes = started // devices
+    if (devices, nodes) != (settings.devices, settings.num_nodes):
+        raise ConfigError(
+            f"trainer.devices is {settings.devices} and trainer.num_nodes {settings.num_nodes}, "
+            f"but {launcher} started {started} processes, {devices} on each node. "
+            f"Set trainer.devices={devices} trainer.num_nodes={nodes}."
+        )
+    return launcher
 
 
 def _strategy(settings: TrainerConfig) -> str | Strategy:

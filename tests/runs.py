@@ -98,27 +98,51 @@ def in_another_process(task: Callable[[], None]) -> int | None:
     return process.exitcode
 
 
-def in_ranks(task: Callable[[int], None], count: int = 2) -> list[int | None]:
-    """Exit statuses of forked processes that train together, as ``torchrun`` would start them.
+LAUNCHERS = {
+    "torchrun": {
+        "TORCHELASTIC_RUN_ID": "test",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "GROUP_RANK": "0",
+        "RANK": "{rank}",
+        "LOCAL_RANK": "{rank}",
+        "WORLD_SIZE": "{count}",
+        "LOCAL_WORLD_SIZE": "{count}",
+    },
+    "slurm": {
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_NAME": "diarize",
+        "SLURM_NNODES": "1",
+        "SLURM_NODELIST": "localhost",
+        "SLURM_NODEID": "0",
+        "SLURM_NTASKS": "{count}",
+        "SLURM_NTASKS_PER_NODE": "{count}",
+        "SLURM_PROCID": "{rank}",
+        "SLURM_LOCALID": "{rank}",
+    },
+}
+"""What they tell the processes that they start."""
+
+
+def in_ranks(
+    task: Callable[[int], object], count: int = 2, launcher: str = "torchrun"
+) -> list[int | None]:
+    """Exit statuses of forked processes that train together.
 
     Args:
         task: is told its rank.
-        count: how many; what the first of them ends, ends the others.
+        count: how many.
+        launcher: what would start them: ``torchrun``, or ``slurm``.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
     def ranked(rank: int) -> None:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         os.environ |= {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "TORCHELASTIC_RUN_ID": "test",
-            "TORCHELASTIC_USE_AGENT_STORE": "False",
-            "GROUP_RANK": "0",
+            name: value.format(rank=rank, count=count)
+            for name, value in LAUNCHERS[launcher].items()
         }
-        os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")}
-        os.environ |= {name: str(count) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
         rank_zero_only.rank = rank  # read when Lightning was imported
         task(rank)
 

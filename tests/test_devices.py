@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from diarize import data, module
 from diarize.checkpoint import load_checkpoint
 from diarize.cli import main
 from diarize.data import SharedBatches
+from diarize.errors import ConfigError
 from diarize.score import DiarizationError
 from diarize.training import train
 
@@ -189,6 +191,72 @@ def test_run_goes_on_after_one_rank_was_killed(material: Material, tmp_path: Pat
     assert stored(folder / "checkpoints" / "last.ckpt")["global_step"] == 4
     assert in_ranks(lambda _: train([TINY], settings, folder, resume=True)) == [0, 0]
     assert_same_run(folder, Run(whole, whole, []))
+
+
+def test_slurm_starts_processes_that_train_together(material: Material, tmp_path: Path) -> None:
+    signals = []
+
+    def ranked(_: int) -> None:
+        before = signal.getsignal(signal.SIGUSR1)
+        begin = module.DiarizationModule.on_train_start
+
+        def started(trained: module.DiarizationModule) -> None:
+            begin(trained)
+            assert trained.trainer.world_size == 2
+            assert signal.getsignal(signal.SIGUSR1) is before  # Lightning would queue up again
+            signals.append(1)
+
+        module.DiarizationModule.on_train_start = started  # type: ignore[method-assign]
+        run(material, tmp_path / "exp", trainer__devices=2, trainer__max_steps=1)
+        assert signals == [1]
+
+    assert in_ranks(ranked, launcher="slurm") == [0, 0]
+    assert len((tmp_path / "exp" / "environment.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("launcher", "name"), [("torchrun", "torchrun"), ("slurm", "SLURM")])
+def test_processes_that_would_train_each_for_itself(
+    launcher: str, name: str, material: Material, tmp_path: Path
+) -> None:
+    message = (
+        rf"trainer\.devices is 1 and trainer\.num_nodes 1, but {name} started 2 processes, 2 on "
+        r"each node\. Set trainer\.devices=2 trainer\.num_nodes=1\."
+    )
+
+    def ranked(_: int) -> None:
+        with pytest.raises(ConfigError, match=message):
+            run(material, tmp_path / "exp")
+
+    assert in_ranks(ranked, launcher=launcher) == [0, 0]
+    assert not (tmp_path / "exp").exists()
+
+
+BATCH = Path(__file__).parents[1] / "recipes" / "slurm" / "train.sbatch"
+
+STUBS = {
+    "srun": 'shift; for n in 0 1; do SLURM_PROCID=$n "$@" || status=$?; done; exit ${status:-0}',
+    "scontrol": 'echo "scontrol $*"',
+    "diarize": 'echo "rank $SLURM_PROCID: $*"; exit $STATUS',
+}
+
+
+@pytest.mark.parametrize("status", [0, 1, 143])
+def test_batch_script_queues_up_again_where_it_was_stopped(status: int, tmp_path: Path) -> None:
+    """With stand-ins for SLURM's commands, on one node."""
+    subprocess.run(["bash", "-n", BATCH], check=True)
+    for name, text in STUBS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    granted = {"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": "77"}
+    environment = granted | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "STATUS": str(status)}
+    words = ["conf/tiny.yaml", "data.utterances=a b.jsonl", "--output", "exp/a"]
+    done = subprocess.run(
+        ["bash", BATCH, *words], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == status and done.stderr == ""
+    command = f"train {' '.join(words)} --resume trainer.num_nodes=1 trainer.devices=2"
+    expected = [f"rank {rank}: {command}" for rank in (0, 1)]
+    assert done.stdout.splitlines() == expected + ["scontrol requeue 77"] * (status == 143)
 
 
 def test_all_ranks_stop_where_one_is_told_to(material: Material, tmp_path: Path) -> None:

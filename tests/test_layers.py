@@ -41,7 +41,7 @@ ROWS = [
     (4, "inference rehearsal", LEVEL_3),
     (4, "sharding", LEVEL_3 | {"pytorch_lightning"}),
     (4, "averaging loaders saving steplog", LEVEL_3 | {"pytorch_lightning"}),
-    (4, "trainer", LEVEL_3 | {"pytorch_lightning"}),
+    (4, "trainer", LEVEL_3 | {"lightning_fabric", "pytorch_lightning"}),
     (4, "module", LEVEL_3 | {"pytorch_lightning", "torchmetrics"}),
     (4, "training", LEVEL_3 | {"pytorch_lightning"}),
     (5, "cli", LEVEL_0),
