@@ -201,8 +201,13 @@ class DiarizationModule(pl.LightningModule):
 
     def _layers(self) -> list[nn.Module]:
         """Of the front end and of the encoder, where these have layers."""
-        parts = (self.diarizer.front_end, self.diarizer.encoder)
-        return [layer for part in parts for layer in getattr(part, "layers", ())]
+        return [
+            layer
+            for part in (self.diarizer.front_end, self.diarizer.encoder)
+            for name, layers in part.named_modules()
+            if name.split(".")[-1] == "layers" and isinstance(layers, nn.ModuleList)
+            for layer in layers
+        ]
 
     def configure_model(self) -> None:
         """Deal out the weights, where devices share them."""

@@ -16,7 +16,15 @@ from diarize.slots import ROWS
 ALGORITHMS = ("adamw", "muon")
 SCHEDULES = ("cosine", "inverse_sqrt")
 
-LAYER = re.compile(r"diarizer\.(front_end|encoder)\.layers\.(\d+)\.")
+LAYER = re.compile(r"diarizer\.(front_end|encoder)\.(?:.+\.)?layers\.(\d+)\.")
+
+BETWEEN = (
+    "diarizer.front_end.layer_weights",
+    "diarizer.front_end.norm.",
+    "diarizer.projection.",
+    "diarizer.encoder.norm_input.",
+)
+"""Parts above the layers of the front end and below those of the encoder."""
 
 BEGUN = ("diarizer.front_end.", "voices.")
 """Parts that may begin ahead of the others."""
@@ -120,10 +128,10 @@ def layers_above(model: nn.Module) -> dict[str, int]:
     for name in names:
         if match := places.get(name):
             found[name] = above[match[1]] + count[match[1]] - int(match[2])
+        elif name.startswith(BETWEEN):
+            found[name] = count["encoder"]
         elif name.startswith("diarizer.front_end."):  # subsampling
             found[name] = count["encoder"] + count["front_end"] + 1
-        elif name.startswith(("diarizer.projection.", "diarizer.encoder.norm_input.")):
-            found[name] = count["encoder"]
         else:
             found[name] = 0
     return found

@@ -10,7 +10,7 @@ from diarize.config import load_config
 from diarize.data import Collate, Example
 from diarize.errors import ConfigError
 from diarize.module import DiarizationModule, TrainingConfig
-from diarize.optimizer import OptimizerConfig, learning_rate_factor
+from diarize.optimizer import OptimizerConfig, layers_above, learning_rate_factor
 
 LAYERWISE = [
     "diarizer.encoder._target_=diarize.encoder.sortformer.SortFormer",
@@ -97,6 +97,22 @@ def test_lower_layers_move_more_slowly() -> None:
     }
     assert {name: found[f"diarizer.{name}"] for name in drawn} == drawn
     assert set(found.values()) == set(drawn.values())
+
+
+def test_layers_of_published_front_ends_are_counted() -> None:
+    wavlm = {"_target_": "diarize.frontend.ssl.Ssl", "width": 16, "num_layers": 3, "num_heads": 2}
+    wavlm |= {"inner": 32, "channels": 8}
+    more = [f"diarizer.front_end.{name}={value}" for name, value in wavlm.items()]
+    base = ["diarizer.encoder.width=64", "diarizer.encoder.num_layers=1"]
+    config = load_config(TrainingConfig, overrides=[*base, *more, "optimizer.layer_decay=0.5"])
+    with torch.device("meta"):
+        module = DiarizationModule(config)
+    heights = layers_above(module)
+    inside = "diarizer.front_end.model.encoder.transformer.layers"
+    found = [heights[f"{inside}.{n}.layer_norm.weight"] for n in (2, 1, 0)]
+    assert found == [2, 3, 4]
+    assert heights["diarizer.front_end.layer_weights"] == 1
+    assert heights["diarizer.front_end.model.feature_extractor.conv_layers.0.conv.weight"] == 5
 
 
 def test_frozen_front_end_stays_as_it_is(a_session: Callable) -> None:
