@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from diarize.averaging import MovingAverage
 from diarize.config import check_choice, check_least, check_shares
@@ -81,7 +81,9 @@ class TrainerConfig:
             )
 
 
-def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bool) -> pl.Trainer:
+def make_trainer(
+    settings: TrainerConfig, output: Path, seed: int, validates: bool, rests: bool = False
+) -> pl.Trainer:
     """The trainer of a run.
 
     Args:
@@ -89,6 +91,7 @@ def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bo
         output: the experiment's folder.
         seed: of the run.
         validates: whether there is something to validate.
+        rests: whether a weight may have no part in a step.
 
     Raises:
         ConfigError: if devices are asked for that are not there, or others than were started.
@@ -108,7 +111,7 @@ def make_trainer(settings: TrainerConfig, output: Path, seed: int, validates: bo
         gradient_clip_val=settings.gradient_clip,
         precision=_precision(settings.precision),
         accelerator="auto",
-        strategy=_strategy(settings),
+        strategy=_strategy(settings, rests),
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         use_distributed_sampler=False,
@@ -171,9 +174,12 @@ def _check_launcher(settings: TrainerConfig) -> str | None:
     return launcher
 
 
-def _strategy(settings: TrainerConfig) -> str | Strategy:
+def _strategy(settings: TrainerConfig, rests: bool) -> str | Strategy:
+    count = settings.devices * settings.num_nodes
     if settings.strategy == "fsdp":
-        return Sharding(settings.devices * settings.num_nodes)
+        return Sharding(count)
+    if rests and (count > 1 or settings.strategy == "ddp"):
+        return DDPStrategy(find_unused_parameters=True)
     return settings.strategy
 
 

@@ -32,6 +32,8 @@ USELESS = (
     "You're resuming from a checkpoint that ended before the epoch ended",
     # Lightning's own use of torch.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # A front end that is frozen.
+    r"Found \d+ module\(s\) in eval mode at the start of training",
     # Several processes, convolutions with channels last: a copy of a few kilobytes.
     "Grad strides do not match bucket view strides",
 )
@@ -77,7 +79,8 @@ def train(
     resumed = last if resume and last.exists() else None
     # What is wrong with the settings is told before the corpus is decoded, which takes minutes.
     validates = config.data.validation is not None and config.diarization_weight > 0
-    trainer = make_trainer(config.trainer, output, config.seed, validates)
+    rests = config.diarizer.learned_silence
+    trainer = make_trainer(config.trainer, output, config.seed, validates, rests)
     torch.manual_seed(config.seed)
     diarizer = Diarizer(config.diarizer)
     start, left = None, []

@@ -280,6 +280,13 @@ def test_all_ranks_stop_where_one_is_told_to(material: Material, tmp_path: Path)
     assert (tmp_path / "log-1").read_text() == ""
 
 
+def test_weights_may_have_no_part_in_a_step(material: Material, tmp_path: Path) -> None:
+    """What a stream remembers as silence is learned where there is a stream."""
+    more = {"trainer__devices": 2, "trainer__max_steps": 2, "data__validation": "null"}
+    settings = material.settings(**more, diarizer__learned_silence="true")
+    assert in_ranks(lambda _: train([TINY], settings, tmp_path / "exp")) == [0, 0]
+
+
 SHARDED = {"trainer__devices": 2, "data__batch_size": 2, "trainer__strategy": "fsdp"}
 
 

@@ -141,6 +141,23 @@ def test_voices_are_learned_first_and_start_a_run(
     assert re.search("init: 3 of 6 voices known to .*voices", capsys.readouterr().err)
 
 
+def test_frozen_front_end_is_the_one_it_began_with(
+    whole: Run, material: Material, tmp_path: Path
+) -> None:
+    """Also after a validation, which changes modes."""
+    settings = material.settings(
+        init=whole.folder,
+        optimizer__front_end_share=0,
+        trainer__max_steps=3,
+        trainer__validate_every=1,
+    )
+    result = train([TINY], settings, tmp_path / "exp")
+    before, after = (stored(path)["state_dict"] for path in (whole.result, result))
+    for name, tensor in after.items():
+        frozen = name.startswith("diarizer.front_end.")
+        assert frozen == torch.equal(tensor, before[name]), name
+
+
 # ---- mistakes
 
 
