@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from diarize.checkpoint import initialize, read_checkpoint
 from diarize.config import load_config
-from diarize.errors import DiarizeError
+from diarize.errors import ConfigError, DiarizeError
 from diarize.experiment import check_experiment, open_experiment
 from diarize.loaders import DiarizationData
 from diarize.memory import keep_freed_memory
@@ -52,7 +52,8 @@ def train(
     """Run, or go on with, an experiment.
 
     Args:
-        configs: YAML files of differences from ``TrainingConfig``.
+        configs: YAML files of differences from ``TrainingConfig``, and at most one model, whose
+            settings of `Diarizer` go before them.
         overrides: ``key=value``.
         output: the experiment's folder; refused where it exists and ``resume`` is not asked.
         resume: continue from ``checkpoints/last.ckpt``, or begin where there is none.
@@ -69,7 +70,15 @@ def train(
     keep_freed_memory()
     for chatter in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
-    config = load_config(TrainingConfig, configs, overrides)
+    files = [path for path in configs if Path(path).suffix in (".yaml", ".yml")]
+    models = [str(path) for path in configs if path not in files]
+    if len(models) > 1:
+        raise ConfigError(
+            f"{', '.join(models)}: are {len(models)} models, but a run has the settings of one. "
+            "Leave out all others; a file of settings ends in .yaml."
+        )
+    values = {"diarizer": read_checkpoint(models[0]).diarizer} if models else None
+    config = load_config(TrainingConfig, files, overrides, values)
     output = Path(output)
     # Of several processes, the first answers for the folder.
     first = getattr(rank_zero_only, "rank", 0) in (None, 0)

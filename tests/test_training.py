@@ -158,6 +158,19 @@ def test_frozen_front_end_is_the_one_it_began_with(
         assert frozen == torch.equal(tensor, before[name]), name
 
 
+def test_run_is_built_like_a_model(whole: Run, material: Material, tmp_path: Path) -> None:
+    """Settings that are given win; the rest is the model's, not the default's."""
+    settings = [s for s in material.settings(trainer__max_steps=1) if "diarizer" not in s]
+    more = [f"init={whole.result}", "diarizer.num_slots=6", "diarizer.head_dropout=0.2"]
+    result = train([whole.folder], [*settings, *more], tmp_path / "exp")
+    known, built = load_checkpoint(whole.result).config, load_checkpoint(result).config
+    assert (built.num_slots, built.head_dropout) == (6, 0.2)
+    assert (known.num_slots, known.head_dropout) == (4, 0.1)
+    assert (built.front_end, built.encoder) == (known.front_end, known.encoder)
+    with pytest.raises(ConfigError, match=r"whole, .*best\.ckpt: are 2 models, but a run has"):
+        train([whole.folder, whole.result], settings, tmp_path / "other")
+
+
 # ---- mistakes
 
 

@@ -12,7 +12,10 @@ def add_train(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         description="Train a model. Later files and key=value settings win over earlier ones.",
     )
     parser.add_argument(
-        "settings", metavar="CONFIG|key=value", nargs="+", help="YAML files, and single settings"
+        "settings",
+        metavar="CONFIG|MODEL|key=value",
+        nargs="+",
+        help="YAML files, a model as --model takes it, to be built like it, and single settings",
     )
     parser.add_argument(
         "--output", metavar="DIR", type=Path, required=True, help="experiment, such as exp/name"
