@@ -1,5 +1,6 @@
 """What a run learns from and is validated on, as Lightning's loaders."""
 
+import signal
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -180,7 +181,7 @@ class DiarizationData(pl.LightningDataModule):
             collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_serve,
             **batching,
         )
 
@@ -225,6 +226,10 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _one_thread(worker: int) -> None:
-    """Workers share the processors with the training; each takes one thread."""
+def _serve(worker: int) -> None:
+    """Workers share the processors with the training; each takes one thread.
+
+    And they share its group: SIGTERM comes to all, and the run, which then saves, needs them still.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,27 @@ def test_terminated_run_saves_its_step(whole: Run, material: Material, tmp_path:
     assert stored(folder / "checkpoints" / "last.ckpt")["global_step"] == 8
     train([TINY], material.settings(), folder, resume=True)
     assert_same_run(folder, whole)
+
+
+def test_terminated_with_its_workers(material: Material, tmp_path: Path) -> None:
+    """SLURM signals all processes of a task, and those that bring batches are some of them."""
+    settings = [s for s in material.settings() if "num_workers" not in s] + ["data.num_workers=2"]
+    step = DiarizationModule.training_step
+
+    def terminated() -> None:
+        os.setpgrp()
+
+        def until(module: DiarizationModule, batch: Any, number: int) -> torch.Tensor:
+            if number == 4:
+                os.killpg(0, signal.SIGTERM)
+                time.sleep(0.2)  # time for them to die
+            return step(module, batch, number)
+
+        DiarizationModule.training_step = until  # type: ignore[method-assign]
+        train([TINY], settings, tmp_path / "exp")
+
+    assert in_another_process(terminated) == 143
+    assert stored(tmp_path / "exp" / "checkpoints" / "last.ckpt")["global_step"] == 5
 
 
 def test_terminate_handler_is_given_back(material: Material, tmp_path: Path) -> None:
