@@ -134,7 +134,8 @@ class DiarizationModule(pl.LightningModule):
         diarizer: what is trained, where it was built before; else drawn here.
 
     Attributes:
-        known_slots: slots that a checkpoint to start from had, where there are more now.
+        known_slots: slots that the checkpoint had which the run starts from; 0 without one.
+        frozen: whether the front end stays as it is.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ def make_optimizer(
         model: what is trained; parts are told by their names in it.
         config: settings.
         max_steps: of the run.
-        known_slots: those that were learned before, where some are new.
+        known_slots: those that were learned before; the others are new.
 
     Returns:
         The optimizer, and the schedule that is to be told of every step.
