@@ -1,0 +1,234 @@
+"""Training steps: how long, how much audio a second, and how much memory.
+
+    .venv/bin/python recipes/bench/step.py
+    .venv/bin/python recipes/bench/step.py base/2x45 --peers PYTHON
+
+A cell is MODEL/SESSIONSxSECONDS, in a process of its own with a thread for each core, in float32
+unless ``--precision bf16-mixed``: forward, hybrid loss, backward, clipping, AdamW, on weights as
+they are drawn and the sample conversation, repeated. The first step is not counted. ``base`` is the
+published v1. ``--peers`` names a Python that has nemo_toolkit[asr]; its v1 then takes the same
+steps between two measurements of ours.
+
+- **step**: seconds, the median of three; audio: seconds of it that are trained on in a second.
+- **peak**: largest resident memory; on an accelerator, of its own memory.
+- **utilisation**: on an accelerator, operations of matrix products that the model asks for, as
+  torch counts them, by what the device is said to do in a second (``--peak-flops``).
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "recipes" / "demo"
+RATE, STEPS = 16000, 3
+CELLS = ["small/8x30", "small/2x120", "base/2x45", "base/4x90"]
+
+Found = dict[str, float]
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description="Speed and memory of training steps.")
+    parser.add_argument("cells", nargs="*", metavar="MODEL/SESSIONSxSECONDS")
+    parser.add_argument("--peers", metavar="PYTHON", help="also measure NeMo, on base")
+    parser.add_argument("--precision", default="32-true", help="32-true or bf16-mixed")
+    parser.add_argument("--peak-flops", type=float, help="of the accelerator, a second")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        (cell,) = args.cells
+        print(json.dumps({"ours": ours, "nemo": nemo}[args.measure](cell, args.precision)))
+        return
+    print("| step | seconds | audio a second | peak MiB | loss | NeMo | peak MiB | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for cell in args.cells or CELLS:
+        found = ask(sys.executable, "ours", cell, args.precision)
+        _, sessions, seconds = parts(cell)
+        cells = [cell, f"{found['step']:.2f}", f"{sessions * seconds / found['step']:.0f}"]
+        cells += [f"{found['peak']:.0f}", f"{found['loss']:.4f}", "", "", ""]
+        if args.peers and cell.startswith("base/"):
+            theirs = [ask(args.peers, "nemo", cell, args.precision) for _ in range(1)]
+            again = ask(sys.executable, "ours", cell, args.precision)
+            mean = (found["step"] + again["step"]) / 2
+            theirs_step = min(each["step"] for each in theirs)
+            cells[5:] = [f"{theirs_step:.2f}", f"{theirs[0]['peak']:.0f}"]
+            cells.append(f"{theirs_step / mean:.2f}")
+        if args.peak_flops and "flops" in found:
+            cells.append(f"{found['flops'] / found['step'] / args.peak_flops:.1%}")
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def ask(python: str, whose: str, cell: str, precision: str) -> Found:
+    """One measurement, in a process of its own."""
+    command = [python, __file__, cell, "--measure", whose, "--precision", precision]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    found: Found = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def parts(cell: str) -> tuple[str, int, int]:
+    """Model, sessions and seconds."""
+    model, size = cell.split("/")
+    sessions, seconds = size.split("x")
+    return model, int(sessions), int(seconds)
+
+
+def material(sessions: int, seconds: int) -> tuple[Any, Any]:
+    """Waveforms (session, sample), and activity (session, frame, slot) by arrival."""
+    import numpy as np
+    import soundfile
+    import torch
+
+    waveform, _ = soundfile.read(DEMO / "conversation.flac", dtype="float32")
+    num_frames = -(-seconds * RATE // 1280)
+    activity = np.zeros((num_frames, 4), dtype=np.float32)
+    slots: dict[str, int] = {}
+    lasts = len(waveform) / RATE
+    for text in (DEMO / "conversation.rttm").read_text(encoding="ascii").splitlines():
+        fields = text.split()
+        slot = slots.setdefault(fields[7], len(slots))
+        for repeat in range(int(seconds // lasts) + 1):
+            start = float(fields[3]) + repeat * lasts
+            first, last = (round(t * RATE / 1280) for t in (start, start + float(fields[4])))
+            activity[first:last, slot] = 1.0
+    samples = np.resize(waveform, seconds * RATE)
+    return (
+        torch.from_numpy(samples).expand(sessions, -1).clone(),
+        torch.from_numpy(activity).expand(sessions, -1, -1).clone(),
+    )
+
+
+def ours(cell: str, precision: str) -> Found:
+    """Steps of `diarize train`'s module."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from diarize.config import load_config
+    from diarize.data import Batch
+    from diarize.memory import keep_freed_memory
+    from diarize.module import DiarizationModule, TrainingConfig
+
+    keep_freed_memory()
+    torch.manual_seed(0)
+    model, sessions, seconds = parts(cell)
+    config = load_config(TrainingConfig, [ROOT / "conf" / f"{model}.yaml"], ["data.utterances=x"])
+    module = DiarizationModule(config).train()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module.to(device)
+    signal, activity = material(sessions, seconds)
+    batch = Batch(
+        signal=signal,
+        num_samples=torch.full((sessions,), signal.shape[1]),
+        activity=activity,
+        num_frames=torch.full((sessions,), activity.shape[1]),
+        voice=torch.full(activity.shape[:2], -1),
+        turns=[[]] * sessions,
+        regions=[None] * sessions,
+        num_speakers=0,
+        dropped_speakers=0,
+    ).to(device)
+    configured: Any = module.configure_optimizers()
+    optimizer = configured["optimizer"]
+    bf16 = precision == "bf16-mixed"
+
+    def step() -> float:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = module._step(batch)[0]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    found: Found = {}
+    if device.type == "cuda":
+        with FlopCounterMode(display=False) as counter:
+            step()
+        found["flops"] = float(counter.get_total_flops())
+    return found | timed(step)
+
+
+def nemo(cell: str, precision: str) -> Found:
+    """Steps of NeMo's v1, its sort and permutation-invariant loss alike."""
+    import tarfile
+
+    import torch
+    from nemo.collections.asr.models import SortformerEncLabelModel
+    from nemo.collections.asr.parts.utils.asr_multispeaker_utils import (
+        get_ats_targets,
+        get_pil_targets,
+    )
+    from omegaconf import OmegaConf
+
+    torch.manual_seed(0)
+    _, sessions, seconds = parts(cell)
+    archive = ROOT / "tests" / "golden" / "models" / "sortformer_v1.nemo"
+    with tarfile.open(archive) as members:
+        content = members.extractfile("./model_config.yaml")
+        assert content is not None
+        config = OmegaConf.create(content.read().decode())
+    sizes = {
+        "model_defaults": {"fc_d_model": 512, "tf_d_model": 192},
+        "encoder": {
+            "n_layers": 18, "d_model": 512, "n_heads": 8, "subsampling_conv_channels": 256,
+            "ff_expansion_factor": 4, "conv_kernel_size": 9,
+        },
+        "transformer_encoder": {
+            "num_layers": 18, "hidden_size": 192, "inner_size": 768, "num_attention_heads": 8,
+        },
+        "sortformer_modules": {"fc_d_model": 512, "tf_d_model": 192},
+    }  # fmt: skip
+    model = SortformerEncLabelModel(cfg=OmegaConf.merge(config, sizes)).train()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    signal, activity = (each.to(device) for each in material(sessions, seconds))
+    lengths = torch.full((sessions,), signal.shape[1], device=device)
+    frames = torch.full((sessions,), activity.shape[1], device=device)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, (0.9, 0.98), weight_decay=1e-3)
+    bf16 = precision == "bf16-mixed"
+
+    def step() -> float:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            posterior = model(audio_signal=signal, audio_signal_length=lengths)
+            orders = model.speaker_permutations
+            losses = []
+            for targets in (get_ats_targets, get_pil_targets):
+                target = targets(activity.clone(), posterior, speaker_permutations=orders)
+                losses.append(model.loss(probs=posterior, labels=target, target_lens=frames))
+        loss = sum(losses) / 2
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    return timed(step)
+
+
+def timed(step: Callable[[], float]) -> Found:
+    """Median seconds of steps after the first, its loss, and the most memory."""
+    import torch
+
+    loss, times = step(), []
+    for _ in range(STEPS):
+        begun = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begun)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    return {"step": statistics.median(times), "loss": loss, "peak": peak}
+
+
+if __name__ == "__main__":
+    main()
