@@ -27,7 +27,7 @@ BETWEEN = (
 """Parts above the layers of the front end and below those of the encoder."""
 
 BEGUN = ("diarizer.front_end.", "voices.")
-"""Parts that may begin ahead of the others."""
+"""Parts that may begin ahead of the others, but for those above their layers."""
 
 ANSWERS = ("diarizer.head.output", "diarizer.encoder.heads.", "count", "activity.")
 """Linear maps whose outputs are answers, not features of a layer above."""
@@ -94,7 +94,8 @@ def make_optimizer(
             height = heights[name] if config.layer_decay < 1 else 0
             slots = ROWS.match(name.removeprefix("diarizer.")) is not None
             has_new = slots and config.new_slots_share > 1
-            kind = name.startswith(BEGUN), height, parameter.ndim > 1, name in hidden, has_new
+            ahead = name.startswith(BEGUN) and not name.startswith(BETWEEN)
+            kind = ahead, height, parameter.ndim > 1, name in hidden, has_new
             groups.setdefault(kind, []).append(parameter)
     described: list[dict[str, Any]] = []
     for (ahead, height, matrices, orthogonal, has_new), parameters in groups.items():

@@ -56,6 +56,20 @@ def test_what_began_before_moves_more_slowly() -> None:
         assert rates[id(parameter)] == (0.002 if ahead else 0.008), name
 
 
+def test_the_mean_of_layers_moves_as_fast_as_the_encoder() -> None:
+    sizes = {"width": 32, "num_layers": 2, "num_heads": 2, "inner": 32, "channels": 8}
+    settings = ["diarizer.front_end._target_=diarize.frontend.ssl.Ssl"]
+    settings += [f"diarizer.front_end.{name}={size}" for name, size in sizes.items()]
+    settings += ["optimizer.front_end_share=0.02", "optimizer.learning_rate=1"]
+    config = load_config(TrainingConfig, [], settings)
+    module = DiarizationModule(config)
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    rates = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    front_end = module.diarizer.front_end
+    assert rates[id(front_end.layer_weights)] == rates[id(front_end.norm.weight)] == 1.0
+    assert {rates[id(parameter)] for parameter in front_end.model.parameters()} == {0.02}
+
+
 def test_learning_rate_rises_and_falls() -> None:
     def drawn(schedule: str) -> list[float]:
         config = OptimizerConfig(warmup_steps=4, schedule=schedule)
