@@ -1,23 +1,33 @@
 """What a run learns from and is validated on, as Lightning's loaders."""
 
+import math
 import signal
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from diarize.config import check_least, check_shares
 from diarize.data import (
     Batch,
+    BatchOrder,
+    BatchSizes,
     Collate,
-    Example,
-    MixedDataset,
+    Draw,
+    DrawConfig,
+    Lane,
     SessionDataset,
     SharedBatches,
-    SimulatedDataset,
+    Simulated,
+    Source,
     StreamSampler,
+    WindowPool,
+    open_sessions,
 )
 from diarize.errors import ConfigError, DiarizeError
 from diarize.manifest import read_manifest
@@ -36,12 +46,18 @@ class DataConfig:
     """Manifest of background noises for the simulation."""
     rir: str | None = None
     """Manifest of room responses for the simulation."""
-    sessions: str | None = None
-    """Manifest of recorded sessions with references."""
+    sessions: Any = None
+    """Manifest of recorded sessions with references; or several, each with its weight, as in
+    ``{ami.jsonl: 2, calls.jsonl: 1}``."""
     recorded_share: float = 0.5
-    """Share of recorded windows, where both kinds are given."""
+    """Share of batches that are recorded, where simulated ones are too."""
+    recorded_ramp: list[int] = field(default_factory=lambda: [0, 0])
+    """Steps until which no batch is recorded, and from which on ``recorded_share`` of them are;
+    the share rises evenly in between."""
     window: float = 30.0
     """Seconds of a recorded training window."""
+    draw: DrawConfig = field(default_factory=DrawConfig)
+    """Which windows of recorded sessions are drawn."""
     validation: str | None = None
     """Manifest of sessions with references, whose DER chooses the best checkpoint; not used
     where diarization_weight is 0."""
@@ -49,7 +65,15 @@ class DataConfig:
     """Seconds of a validation window; null validates whole sessions, each in one pass, however
     long: unlike in inference, nothing is stitched, and cost grows with the square of the length."""
     batch_size: int = 8
-    """Sessions per step and device."""
+    """Sessions of a batch, on each device."""
+    batch_seconds: float | None = None
+    """Seconds of a batch of recorded windows at most, the padding counted, in place of
+    ``batch_size``: windows of like length are batched together, many short or few long ones."""
+    quadratic_seconds: float | None = None
+    """With ``batch_seconds``, a window of d seconds counts as d + d * d / quadratic_seconds, as
+    attention costs; null: as d."""
+    buckets: int = 8
+    """With ``batch_seconds``, groups of like length."""
     soft_targets: bool = False
     """Learn how much of a frame each speaker talks, 0 to 1, instead of whether in its middle."""
     num_workers: int = 2
@@ -59,13 +83,62 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_least(self, window=0.1, validation_window=0.1, batch_size=1, num_workers=0)
+        check_least(self, batch_seconds=0.1, quadratic_seconds=0.1, buckets=1)
         check_shares(self, "recorded_share")
+        if len(self.recorded_ramp) != 2 or not 0 <= self.recorded_ramp[0] <= self.recorded_ramp[1]:
+            raise ConfigError(
+                f"recorded_ramp is {list(self.recorded_ramp)}, but it is 2 steps, the earlier "
+                "first. Write [0, 0] for the whole share from the start."
+            )
+        longest = self.sizes.cost(self.window)
+        if self.batch_seconds is not None and self.batch_seconds < longest:
+            raise ConfigError(
+                f"batch_seconds is {self.batch_seconds:g}, but a window of {self.window:g} s "
+                f"counts as {longest:g} s. Raise batch_seconds, or lower window."
+            )
+        if (self.draw.shortest or 0.0) > self.window:
+            raise ConfigError(
+                f"draw.shortest is {self.draw.shortest:g}, but window is {self.window:g}. Lower "
+                "draw.shortest, or set it to null."
+            )
+        if self.draw.splices and 2 * self.draw.splice_shortest > self.window:
+            raise ConfigError(
+                f"draw.splice_shortest is {self.draw.splice_shortest:g}, but window is "
+                f"{self.window:g}, which two stretches fill. Lower draw.splice_shortest."
+            )
+        _ = self.manifests
+
+    @property
+    def manifests(self) -> dict[str, float]:
+        """Manifests of recorded sessions, and what each weighs."""
+        if self.sessions is None:
+            return {}
+        given = {self.sessions: 1.0} if isinstance(self.sessions, str) else self.sessions
+        for name, weight in given.items() if isinstance(given, dict) else [("", 0)]:
+            weighs = isinstance(weight, int | float) and 0 < weight < math.inf
+            if not (name and isinstance(name, str) and weighs):
+                raise ConfigError(
+                    f"sessions is {self.sessions!r}, but it names a manifest, or several with "
+                    "weights above 0. Write a.jsonl, or {a.jsonl: 2, b.jsonl: 1}."
+                )
+        return {name: float(weight) for name, weight in given.items()}
+
+    @property
+    def sizes(self) -> BatchSizes:
+        """How many recorded windows make a batch."""
+        return BatchSizes(self.batch_size, self.batch_seconds, self.quadratic_seconds, self.buckets)
+
+    def recorded_share_at(self, step: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(step,) share of recorded batches at each step."""
+        begin, end = self.recorded_ramp
+        risen = (step - begin) / (end - begin) if end > begin else (step >= end) * 1.0
+        return self.recorded_share * np.clip(risen, 0.0, 1.0)
 
     @property
     def trained_window(self) -> float:
         """Seconds that a model sees at once in training, and had best infer with."""
         simulated = self.simulation.duration
-        return simulated if self.sessions is None and simulated is not None else self.window
+        return simulated if not self.manifests and simulated is not None else self.window
 
 
 class DiarizationData(pl.LightningDataModule):
@@ -97,20 +170,21 @@ class DiarizationData(pl.LightningDataModule):
         super().__init__()
         self.config, self.num_steps = config, num_steps
         self.voices: dict[str, int] = {}
-        if config.utterances is None and config.sessions is None:
+        if config.utterances is None and not config.manifests:
             raise ConfigError(
                 "data.utterances and data.sessions are both null, but training needs one. "
                 "Give data.utterances=MANIFEST (simulation) or data.sessions=MANIFEST."
             )
         if diarizer is not None and diarizer.hears != AUDIO:
             _refuse_simulation(config, diarizer.hears, tell_voices)
-        simulated: Dataset[Example] | None = None
-        recorded: SessionDataset | None = None
+        self._sources: list[Source] = []
+        self._lanes: list[Lane] = []
         if config.utterances is not None:
             simulator = Simulator.from_manifests(
                 config.simulation, config.utterances, config.noise, config.rir, seed
             )
-            simulated = SimulatedDataset(simulator.session)
+            self._sources.append(Simulated(simulator.session))
+            self._lanes.append(Lane(0, 0, config.batch_size, 1.0))
             if tell_voices:
                 self.voices = {name: index for index, name in enumerate(simulator.voices)}
         elif tell_voices:
@@ -118,33 +192,50 @@ class DiarizationData(pl.LightningDataModule):
                 "voice_weight is above 0, but data.utterances is null: only simulated sessions "
                 "say whose voice is heard. Give the manifest, or set voice_weight=0."
             )
-        if config.sessions is not None:
-            recorded = SessionDataset(read_manifest(config.sessions), config.window, seed)
-        self._train: Dataset[Example]
-        if simulated is not None and recorded is not None:
-            self._train = MixedDataset(simulated, recorded, config.recorded_share, seed)
-        else:
-            self._train = cast(Dataset[Example], simulated if recorded is None else recorded)
+        for number, (manifest, weight) in enumerate(config.manifests.items()):
+            self._add_recorded(manifest, weight, [seed, 2, number], diarizer)
+        self._order = BatchOrder(self._lanes, seed, self._recorded_share)
         self._validation = (
             SessionDataset(read_manifest(config.validation), config.validation_window)
             if config.validation is not None
             else None
         )
-        for sessions in (recorded, self._validation):
-            if sessions is not None and diarizer is not None:
-                sessions.check(diarizer.hears, diarizer.num_slots)
+        if self._validation is not None and diarizer is not None:
+            self._validation.check(diarizer.hears, diarizer.num_slots)
+
+    def _add_recorded(
+        self, manifest: str, weight: float, seed: list[int], diarizer: Diarizer | None
+    ) -> None:
+        config = self.config
+        sessions = open_sessions(read_manifest(manifest))
+        num_slots = None if diarizer is None else diarizer.num_slots
+        pool = WindowPool(sessions, config.window, config.draw, seed, num_slots, config.sizes)
+        if diarizer is not None:
+            pool.check(diarizer.hears, diarizer.num_slots)
+        total = sum(bucket.num_batches for bucket in pool.buckets)
+        for number, bucket in enumerate(pool.buckets):
+            share = weight * bucket.num_batches / total
+            lane = Lane(len(self._sources), number, bucket.batch_size, share, recorded=True)
+            self._lanes.append(lane)
+        self._sources.append(pool)
+
+    def _recorded_share(self, batch: NDArray[np.int64]) -> NDArray[np.float64]:
+        many = cast(pl.Trainer, self.trainer).accumulate_grad_batches
+        return self.config.recorded_share_at(batch // many)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the step at which the trainer stands."""
         trainer = cast(pl.Trainer, self.trainer)
+        many = trainer.accumulate_grad_batches
         sampler = StreamSampler(
-            self.config.batch_size,
+            self._order,
             self.num_steps,
-            lambda: trainer.global_step * trainer.accumulate_grad_batches,
+            lambda: trainer.global_step * many,
             trainer.global_rank,
             trainer.world_size,
         )
-        return self._loader(self._train, batch_sampler=sampler)
+        drawn = _Drawn(self._sources, self._collate())
+        return self._loader(cast(Dataset[Batch], drawn), batch_sampler=cast(Any, sampler))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """This process's share of the validation sessions; nothing where there are none."""
@@ -157,7 +248,8 @@ class DiarizationData(pl.LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
         )
-        return self._loader(self._validation, batch_sampler=self._shared)
+        listed = _Listed(self._validation, self._collate())
+        return self._loader(cast(Dataset[Batch], listed), batch_sampler=self._shared)
 
     def counts(self, batch_index: int) -> bool:
         """Whether a batch of validation counts; not where it only keeps step with other ranks."""
@@ -169,14 +261,15 @@ class DiarizationData(pl.LightningDataModule):
             raise batch
         return batch
 
-    def _loader(self, dataset: Dataset[Example], **batching: Any) -> DataLoader[Batch]:
+    def _collate(self) -> Collate:
         diarizer = cast(Diarizer, cast(pl.Trainer, self.trainer).lightning_module.diarizer)
-        soft = self.config.soft_targets
-        voices = self.voices or None
-        collate = Collate(diarizer.grid, diarizer.num_slots, voices, diarizer.hears, soft)
+        voices, soft = self.voices or None, self.config.soft_targets
+        return Collate(diarizer.grid, diarizer.num_slots, voices, diarizer.hears, soft)
+
+    def _loader(self, batches: Dataset[Batch], **batching: Any) -> DataLoader[Batch]:
         workers = self.config.num_workers
         return DataLoader(
-            cast(Dataset[Batch], _Batches(dataset, collate)),
+            batches,
             num_workers=workers,
             collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
@@ -203,23 +296,40 @@ def _refuse_simulation(config: DataConfig, hears: Kind, tell_voices: bool) -> No
         )
 
 
-class _Batches(Dataset[Batch | DiarizeError]):
-    """A dataset by the batch; a mistake of the user's is handed on in place of its batch.
+class _Drawn(Dataset[Batch | DiarizeError]):
+    """Batches of the run's sources, as a sampler draws them."""
+
+    def __init__(self, sources: Sequence[Source], collate: Collate) -> None:
+        self._sources, self._collate = sources, collate
+
+    def __getitems__(self, draw: Draw) -> Batch | DiarizeError:
+        source = self._sources[draw.source]
+        numbers = range(draw.first, draw.first + draw.size)
+        return _told(lambda: self._collate([source.example(draw.bucket, n) for n in numbers]))
+
+
+class _Listed(Dataset[Batch | DiarizeError]):
+    """Batches of sessions in their order."""
+
+    def __init__(self, sessions: SessionDataset, collate: Collate) -> None:
+        self._sessions, self._collate = sessions, collate
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __getitems__(self, indices: list[int]) -> Batch | DiarizeError:
+        return _told(lambda: self._collate([self._sessions[index] for index in indices]))
+
+
+def _told(batch: Callable[[], Batch]) -> Batch | DiarizeError:
+    """A batch; a mistake of the user's is handed on in its place.
 
     Raised in a worker, it would reach the user inside torch's report of a traceback.
     """
-
-    def __init__(self, dataset: Dataset[Example], collate: Collate) -> None:
-        self._dataset, self._collate = dataset, collate
-
-    def __len__(self) -> int:
-        return len(cast(SessionDataset, self._dataset))
-
-    def __getitems__(self, indices: list[int]) -> Batch | DiarizeError:
-        try:
-            return self._collate([self._dataset[index] for index in indices])
-        except DiarizeError as error:
-            return error
+    try:
+        return batch()
+    except DiarizeError as error:
+        return error
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -5,27 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from ramps import CLOCK, HEARS, seconds, span, write_ramp, write_rows
 from torch import Tensor
 
-from diarize.activity import from_turns
-from diarize.data import (
-    Collate,
-    Example,
-    MixedDataset,
-    SessionDataset,
-    SimulatedDataset,
-    StreamSampler,
-)
+from diarize.data import Collate, Example, SessionDataset
 from diarize.errors import AudioError, ConfigError, FeatureError, ManifestError
 from diarize.formats.rttm import write_rttm
 from diarize.formats.uem import write_uem
 from diarize.frames import FrameGrid
 from diarize.manifest import Session
-from diarize.recording import AUDIO, Kind
+from diarize.recording import AUDIO
 from diarize.turns import Segment, Turn
 
 GRID = FrameGrid(16000, 1600)
@@ -113,17 +103,7 @@ def test_batch_moves_its_tensors_and_keeps_the_rest() -> None:
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    """Ten seconds from second 2 of a recording whose samples tell their time."""
-    ramp = np.arange(14 * 16000) / (14 * 16000)
-    soundfile.write(tmp_path / "a.flac", ramp, 16000, "PCM_24")
-    turns = [Turn(1.0, 3.5, "ann"), Turn(5.0, 9.0, "bob"), Turn(8.5, 13.0, "ann")]
-    write_rttm(tmp_path / "a.rttm", {"a": turns})
-    return Session("a", tmp_path / "a.flac", 2.0, 10.0, rttm=tmp_path / "a.rttm", where="m:1")
-
-
-def seconds(waveform: np.ndarray) -> tuple[float, float]:
-    """Where in the recording a waveform begins and ends."""
-    return round(float(waveform[0]) * 14, 3), round(float(waveform[-1]) * 14, 3)
+    return write_ramp(tmp_path)
 
 
 def test_session_is_whole_without_a_window(session: Session) -> None:
@@ -148,40 +128,6 @@ def test_rest_of_under_a_second_is_left_out(session: Session) -> None:
     assert len(SessionDataset([session], 4.6)) == 2
     assert len(SessionDataset([session], 4.5)) == 3
     assert len(SessionDataset([session], 0.5)) == 19
-
-
-def test_shuffled_windows_depend_on_seed_and_index_alone(session: Session) -> None:
-    dataset = SessionDataset([session], 2.0, shuffle_seed=1)
-    starts = [seconds(dataset[index].signal)[0] for index in range(50)]
-    assert len(set(starts)) > 45
-    assert min(starts) >= 2.0 and max(starts) <= 10.0
-    assert min(starts) < 3.5 and max(starts) > 8.5
-    again = SessionDataset([session], 2.0, shuffle_seed=1)
-    assert again[49].turns == dataset[49].turns
-    assert np.array_equal(again[49].signal, dataset[49].signal)
-    other = SessionDataset([session], 2.0, shuffle_seed=2)
-    assert seconds(other[49].signal) != seconds(dataset[49].signal)
-
-
-def test_turns_of_a_shuffled_window_are_in_its_time(session: Session) -> None:
-    dataset = SessionDataset([session], 2.0, shuffle_seed=1)
-    for index in range(20):
-        window = dataset[index]
-        assert window.signal.size == 32000
-        start = seconds(window.signal)[0]
-        for turn in window.turns:
-            assert 0 <= turn.start < turn.end <= 2.0 + 1e-9
-            if turn.start > 0:
-                expected = 5.0 if turn.speaker == "bob" else 8.5
-                assert turn.start + start == pytest.approx(expected, abs=1e-3)
-
-
-def test_long_sessions_are_drawn_more_often(session: Session, tmp_path: Path) -> None:
-    short = Session("a", session.audio, 2.0, 2.5, rttm=session.rttm)
-    dataset = SessionDataset([session, short], 30.0, shuffle_seed=0)
-    sizes = [dataset[index].signal.size for index in range(200)]
-    assert set(sizes) == {160000, 40000}
-    assert np.mean(np.array(sizes) == 160000) == pytest.approx(0.8, abs=0.1)
 
 
 def test_spans_that_share_an_id_keep_their_own_turns(session: Session) -> None:
@@ -240,80 +186,25 @@ def test_no_sessions_are_no_data() -> None:
         SessionDataset([], 4.0)
 
 
-# ---- simulated and mixed
+def test_references_that_fit_nothing_are_no_data(session: Session) -> None:
+    late = replace(session, offset=13.0, duration=1.0)
+    told = (
+        r"m: has 2 sessions of 1\.50 s, but all 6 turns of their references lie outside, the first "
+        r"at 1\.00 s\. Do the RTTM files belong"
+    )
+    with pytest.raises(ManifestError, match=told):
+        SessionDataset([late, replace(session, offset=0.0, duration=0.5)], 4.0)
+    SessionDataset([late, session], 4.0)  # one that nobody speaks in is heard all the same
 
 
-def numbered(offset: int) -> SimulatedDataset:
-    """Examples whose only sample is their index plus an offset."""
-    return SimulatedDataset(lambda i: (np.array([offset + i], dtype=np.float32), []))
-
-
-def test_simulated_examples_are_the_simulators(session: Session) -> None:
-    dataset = numbered(5)
-    assert dataset[3].signal.tolist() == [8.0]
-    assert dataset[3].session_id == "simulated-3"
-
-
-def test_mixture_has_its_share_of_recordings_in_a_fixed_order() -> None:
-    mixed = MixedDataset(numbered(0), numbered(1000), 0.3, seed=4)
-    drawn = [float(mixed[index].signal[0]) for index in range(400)]
-    recorded = np.array(drawn) >= 1000
-    assert recorded.mean() == pytest.approx(0.3, abs=0.07)
-    assert [value % 1000 for value in drawn] == list(range(400))
-    again = MixedDataset(numbered(0), numbered(1000), 0.3, seed=4)
-    assert [float(again[index].signal[0]) for index in range(400)] == drawn
-    other = MixedDataset(numbered(0), numbered(1000), 0.3, seed=5)
-    assert [float(other[index].signal[0]) for index in range(400)] != drawn
-
-
-@pytest.mark.parametrize(("share", "offset"), [(0.0, 0), (1.0, 1000)])
-def test_mixture_of_one_kind(share: float, offset: int) -> None:
-    mixed = MixedDataset(numbered(0), numbered(1000), share, seed=0)
-    assert [mixed[index].signal[0] for index in range(20)] == [offset + i for i in range(20)]
-
-
-# ---- the order of a run
-
-sizes = st.integers(1, 5)
-
-
-@given(batch_size=sizes, num_ranks=sizes, num_steps=st.integers(0, 9))
-@settings(deadline=None, max_examples=30)
-def test_every_index_is_seen_once_over_steps_and_ranks(
-    batch_size: int, num_ranks: int, num_steps: int
-) -> None:
-    samplers = [
-        StreamSampler(batch_size, num_steps, rank=rank, num_ranks=num_ranks)
-        for rank in range(num_ranks)
-    ]
-    seen = [index for sampler in samplers for batch in sampler for index in batch]
-    assert sorted(seen) == list(range(batch_size * num_ranks * num_steps))
-    assert all(len(sampler) == num_steps for sampler in samplers)
-
-
-@given(batch_size=sizes, num_ranks=sizes, num_steps=st.integers(0, 9), data=st.data())
-@settings(deadline=None, max_examples=30)
-def test_a_resumed_run_sees_the_tail(
-    batch_size: int, num_ranks: int, num_steps: int, data: st.DataObject
-) -> None:
-    done = data.draw(st.integers(0, num_steps))
-    rank = data.draw(st.integers(0, num_ranks - 1))
-    whole = list(StreamSampler(batch_size, num_steps, rank=rank, num_ranks=num_ranks))
-    tail = StreamSampler(batch_size, num_steps, lambda: done, rank, num_ranks)
-    assert list(tail) == whole[done:]
-
-
-def test_the_step_is_asked_when_batches_are_drawn() -> None:
-    step = 0
-    sampler = StreamSampler(2, 3, lambda: step)
-    step = 2
-    assert list(sampler) == [[4, 5]]
+def test_references_without_turns_are_no_data(session: Session, tmp_path: Path) -> None:
+    write_rttm(tmp_path / "empty.rttm", {})
+    silent = replace(session, rttm=tmp_path / "empty.rttm")
+    with pytest.raises(ManifestError, match=r"m: has 1 session of 10\.00 s, but 0 turns: where"):
+        SessionDataset([silent], 4.0)
 
 
 # ---- features
-
-CLOCK = FrameGrid.of_shift(0.1)
-HEARS = Kind.of_features(2, 0.1)
 
 
 def rows(count: int, turns: list[Turn], value: float = 0.5) -> Example:
@@ -322,18 +213,7 @@ def rows(count: int, turns: list[Turn], value: float = 0.5) -> Example:
 
 @pytest.fixture
 def features(tmp_path: Path) -> Session:
-    """Ten seconds from second 2 of rows that tell their number, ten a second."""
-    np.save(tmp_path / "f.npy", np.arange(140, dtype=np.float64)[:, None] * [1, -1])
-    turns = [Turn(1.0, 3.5, "ann"), Turn(5.0, 9.0, "bob"), Turn(8.5, 13.0, "ann")]
-    write_rttm(tmp_path / "f.rttm", {"f": turns})
-    place = tmp_path / "f.npy"
-    return Session("f", place, 2.0, 10.0, rttm=tmp_path / "f.rttm", where="m:1", frame_shift=0.1)
-
-
-def span(example: Example) -> tuple[int, int]:
-    """First row of an example, and one past the last."""
-    assert np.array_equal(example.signal[:, 0], -example.signal[:, 1])
-    return int(example.signal[0, 0]), int(example.signal[-1, 0]) + 1
+    return write_rows(tmp_path)
 
 
 def test_rows_are_padded_with_zeros_and_counted_in_samples() -> None:
@@ -394,24 +274,6 @@ def test_windows_of_features_are_whole_rows_end_to_end(features: Session) -> Non
     assert windows[1].start == 6.0
 
 
-def test_shuffled_windows_of_features_begin_where_rows_do(features: Session) -> None:
-    dataset = SessionDataset([features], 1.96, shuffle_seed=1)
-    drawn = [dataset[index] for index in range(100)]
-    assert {len(window.signal) for window in drawn} == {20}
-    firsts = [span(window)[0] for window in drawn]
-    assert len(set(firsts)) > 40 and min(firsts) >= 20 and max(firsts) <= 100
-    for window, first in zip(drawn, firsts, strict=True):
-        assert window.start == pytest.approx(first / 10)
-        truth = from_turns(window.turns, CLOCK, 20, 2, order=["ann", "bob"]).matrix
-        expected = from_turns(
-            [Turn(1.0, 3.5, "ann"), Turn(5.0, 9.0, "bob"), Turn(8.5, 13.0, "ann")],
-            CLOCK, 20, 2, start=first / 10, order=["ann", "bob"],
-        ).matrix  # fmt: skip
-        assert np.array_equal(truth, expected)
-    again = SessionDataset([features], 1.96, shuffle_seed=1)
-    assert [span(again[index])[0] for index in range(100)] == firsts
-
-
 def test_slow_rows_make_windows_too(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.arange(14.0)[:, None] * [1, -1])
     write_rttm(tmp_path / "f.rttm", {"f": [Turn(0.0, 70.0, "ann")]})
@@ -444,24 +306,6 @@ def test_slow_rows_make_windows_too(tmp_path: Path) -> None:
 def test_features_that_cannot_be_used(features: Session, change: dict, message: str) -> None:
     with pytest.raises((ManifestError, FeatureError), match=message):
         SessionDataset([replace(features, **change)], 4.0)
-
-
-def test_a_model_is_held_against_all_sessions_before_any_is_read(features: Session) -> None:
-    dataset = SessionDataset([features], 4.0, shuffle_seed=0)
-    dataset.check(HEARS, 2)
-    with pytest.raises(ManifestError, match=r"m:1: session 'f' is features .* model hears audio\."):
-        dataset.check(AUDIO, 2)
-    told = r"session 'f' has 2 classes between 2\.00 s and 6\.00 s, but the model has 1 slots\. Ra"
-    with pytest.raises(ConfigError, match=told):
-        dataset.check(HEARS, 1)
-    # No window of a second and a half hears both before 8.5 s, where bob is not yet done.
-    told = r"session 'f' has 2 classes between 7\.10 s and 8\.60 s"
-    with pytest.raises(ConfigError, match=told):
-        SessionDataset([features], 1.5, shuffle_seed=0).check(HEARS, 1)
-    monologue = replace(features, duration=6.4)
-    SessionDataset([monologue], 1.5, shuffle_seed=0).check(HEARS, 1)
-    with pytest.raises(ConfigError, match=r"between 2\.00 s and 8\.40 s"):
-        SessionDataset([monologue], None).check(HEARS, 1)
 
 
 def test_audio_may_have_more_speakers_than_slots(session: Session) -> None:

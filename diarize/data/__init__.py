@@ -1,21 +1,33 @@
 """Sessions as batches: recorded ones, simulated ones, and the order in which they come."""
 
 from diarize.data.batch import Batch, Collate, Example
-from diarize.data.recorded import SessionDataset
+from diarize.data.draws import DrawConfig
+from diarize.data.pool import BatchSizes, WindowPool
+from diarize.data.recorded import SessionDataset, open_sessions
 from diarize.data.sampling import (
-    MixedDataset,
+    BatchOrder,
+    Draw,
+    Lane,
     SharedBatches,
-    SimulatedDataset,
+    Simulated,
+    Source,
     StreamSampler,
 )
 
 __all__ = [
     "Batch",
+    "BatchOrder",
+    "BatchSizes",
     "Collate",
+    "Draw",
+    "DrawConfig",
     "Example",
-    "MixedDataset",
+    "Lane",
     "SessionDataset",
     "SharedBatches",
-    "SimulatedDataset",
+    "Simulated",
+    "Source",
     "StreamSampler",
+    "WindowPool",
+    "open_sessions",
 ]

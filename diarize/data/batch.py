@@ -30,6 +30,7 @@ class Example:
         regions: what is scored, likewise; None is the union of both extents.
         start: where the window starts in its recording, seconds.
         grid: frames that the signal is made of: single samples, or rows of features.
+        stands_in: whether it is noise in place of a session that has no such window.
     """
 
     session_id: str
@@ -38,6 +39,7 @@ class Example:
     regions: list[Segment] | None = None
     start: float = 0.0
     grid: FrameGrid = AUDIO.grid
+    stands_in: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -64,6 +66,7 @@ class Batch:
         regions: per example, what is scored, likewise; None is the union of both extents.
         num_speakers: speakers heard, summed over the examples.
         dropped_speakers: those of them beyond the slots, whose speech is no target.
+        stand_ins: examples that are noise in place of a session that has no such window.
     """
 
     signal: Tensor
@@ -75,6 +78,13 @@ class Batch:
     regions: list[list[Segment] | None]
     num_speakers: int
     dropped_speakers: int
+    stand_ins: int = 0
+
+    @property
+    def padding(self) -> float:
+        """Share of the signal that is no example's, 0 to 1."""
+        longest = int(self.num_samples.max())
+        return 1.0 - float(self.num_samples.sum()) / (longest * len(self.num_samples))
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on a device."""
@@ -154,6 +164,7 @@ class Collate:
             [example.regions for example in examples],
             heard,
             dropped,
+            sum(example.stands_in for example in examples),
         )
 
 

@@ -1,4 +1,4 @@
-"""Recorded sessions: windows of them, with their truth."""
+"""Recorded sessions: stretches of them, with their truth."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,27 +10,55 @@ from torch.utils.data import Dataset
 from diarize.activity import from_turns
 from diarize.audio import TOLERANCE
 from diarize.data.batch import Example, crowded
+from diarize.data.windows import TurnTable
 from diarize.errors import AudioError, FeatureError, ManifestError
+from diarize.formats.rttm import read_rttm
 from diarize.manifest import Session, reference_turns, scored_regions
 from diarize.recording import AUDIO, Kind, Recording, open_recording, refuse_unheard
-from diarize.turns import Segment, Turn, clip, shift
+from diarize.turns import Segment, Turn
 
 
 @dataclass(frozen=True)
-class _Window:
-    """A stretch of a session, in seconds of the recording, and the session's truth."""
+class Stretch:
+    """A part of a session that was seen to be there, and the session's truth.
+
+    Attributes:
+        session: whose.
+        recording: what it is cut from.
+        start: where it begins in the recording, seconds.
+        duration: seconds.
+        turns: of the session, seconds of the recording.
+        regions: what of the session is scored, likewise; None is the union of both extents.
+    """
 
     session: Session
     recording: Recording
     start: float
     duration: float
-    turns: list[Turn]
+    turns: TurnTable
     regions: list[Segment] | None
 
-    def cut(self, start: float, duration: float) -> "_Window":
+    @property
+    def end(self) -> float:
+        """Where it ends in the recording, seconds."""
+        return self.start + self.duration
+
+    @property
+    def name(self) -> str:
+        """Of its session, as it begins a message."""
+        return f"{self.session.where}: session {self.session.session_id!r}"
+
+    def cut(self, start: float, duration: float) -> "Stretch":
+        """A part of it, in seconds of the recording."""
         return replace(self, start=start, duration=duration)
 
     def example(self) -> Example:
+        """What is heard in it, and who speaks.
+
+        Raises:
+            AudioError: if the recording cannot be read.
+            FeatureError: if features cannot be.
+        """
         first = self.recording.sample_at(self.start)
         count = self.recording.sample_at(self.start + self.duration) - first
         signal = self.recording.read(first, count)
@@ -40,21 +68,26 @@ class _Window:
         if self.regions is not None:
             cut = [(max(r.start, start), min(r.end, end)) for r in self.regions]
             regions = [Segment(a - start, b - start) for a, b in cut if b > a]
-        turns = shift(clip(self.turns, start, end), -start)
+        turns = self.turns.between(start, end)
         grid = self.recording.kind.grid
         return Example(self.session.session_id, signal, turns, regions, start, grid)
 
     def check(self, hears: Kind, num_slots: int, window: float | None) -> None:
-        """See that a model hears it, and has slots for all classes in any ``window`` seconds."""
-        name = f"{self.session.where}: session {self.session.session_id!r}"
-        refuse_unheard(name, self.recording.kind, hears)
-        classes = sorted({turn.speaker for turn in self.turns})
+        """See that a model hears it, and has slots for all classes in any ``window`` seconds.
+
+        Raises:
+            ManifestError: if the model hears something else.
+            ConfigError: if a window of features may have more classes.
+        """
+        refuse_unheard(self.name, self.recording.kind, hears)
+        turns = self.turns.between(self.start, self.end)
+        classes = sorted({turn.speaker for turn in turns})
         if hears == AUDIO or len(classes) <= num_slots:
             return
         grid = self.recording.kind.grid
         num_frames = grid.frame_at(self.duration)
         length = min(grid.frame_at(window or self.duration), num_frames)
-        truth = from_turns(self.turns, grid, num_frames, len(classes), self.start, classes)
+        truth = from_turns(turns, grid, num_frames, len(classes), order=classes)
         so_far = np.zeros((num_frames + 1, len(classes)), dtype=np.int64)
         np.cumsum(truth.matrix, axis=0, out=so_far[1:])
         present = (so_far[length:] - so_far[:-length] > 0).sum(axis=1)  # by first frame
@@ -62,63 +95,42 @@ class _Window:
         if present[first] > num_slots:
             start = self.start + grid.time_at(first)
             span = Segment(start, start + grid.time_at(length))
-            raise crowded(name, int(present[first]), span, num_slots)
+            raise crowded(self.name, int(present[first]), span, num_slots)
 
 
 class SessionDataset(Dataset[Example]):
-    """Windows of recorded sessions, each with its reference turns.
+    """Recorded sessions in their order, whole or cut into windows, with their reference turns.
 
     Args:
         sessions: manifest lines with ``rttm_filepath``; of features, windows begin and end where
             rows do.
         window: seconds of a window; a session is cut into windows end to end and a rest of
             under a second is left out. None keeps sessions whole.
-        shuffle_seed: with a seed, any index ``i`` is a window at a random place, drawn from
-            (seed, i), of a session drawn by its duration; without, windows come in order.
 
     Raises:
         ManifestError: if there are no sessions, or one has no reference, ends after its recording,
-            or has no row of features as long as a window.
+            or has no row of features as long as a window; if nobody speaks in any of them.
         AudioError: if audio is missing or its header cannot be read.
         FeatureError: if features are.
     """
 
-    def __init__(
-        self,
-        sessions: Sequence[Session],
-        window: float | None,
-        shuffle_seed: int | None = None,
-    ) -> None:
-        if not sessions:
-            raise ManifestError(
-                "a manifest of sessions has 0 lines, but training and validation need at least 1. "
-                "Name another manifest, or none."
-            )
-        self._seed, self._window = shuffle_seed, window
-        self._windows: list[_Window] = []
-        open_once = lru_cache(maxsize=None)(open_recording)
-        for session in sessions:
-            whole = _whole(session, open_once)
-            if window is not None and not whole.recording.nearest(window):
-                raise ManifestError(
-                    f"{session.where}: session {session.session_id!r} is {whole.recording.kind}, "
-                    f"but a window lasts {window:g} s. Raise data.window (in "
-                    "validation, data.validation_window)."
-                )
-            if shuffle_seed is not None or window is None:
+    def __init__(self, sessions: Sequence[Session], window: float | None) -> None:
+        self._window = window
+        self._windows: list[Stretch] = []
+        for whole in open_sessions(sessions):
+            if window is None:
                 self._windows.append(whole)
                 continue
+            refuse_short(whole, window, "data.validation_window")
             start, step = 0.0, whole.recording.nearest(window)
             least = max(1.0, whole.recording.kind.grid.frame_shift)
             while whole.duration - start >= min(least, whole.duration):
                 length = min(step, whole.duration - start)
                 self._windows.append(whole.cut(whole.start + start, length))
                 start += step
-        total = np.array([w.duration for w in self._windows])
-        self._share = total / total.sum()
 
     def check(self, hears: Kind, num_slots: int) -> None:
-        """See that a model can learn from it, before any window is cut.
+        """See that a model can be validated on it, before any window is cut.
 
         Args:
             hears: what the model hears.
@@ -135,18 +147,72 @@ class SessionDataset(Dataset[Example]):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> Example:
-        if self._seed is None:
-            return self._windows[index].example()
-        rng = np.random.default_rng([self._seed, index])
-        drawn = self._windows[int(rng.choice(len(self._windows), p=self._share))]
-        window = self._window and drawn.recording.nearest(self._window)
-        if window is not None and drawn.duration > window:
-            start = drawn.start + float(rng.uniform(0.0, drawn.duration - window))
-            drawn = drawn.cut(drawn.recording.nearest(start), window)
-        return drawn.example()
+        return self._windows[index].example()
 
 
-def _whole(session: Session, open_once: Callable[..., Recording]) -> _Window:
+def open_sessions(sessions: Sequence[Session]) -> list[Stretch]:
+    """All of each session, which its recording is seen to hold.
+
+    Raises:
+        ManifestError: if there are no sessions, or one has no reference or ends after its
+            recording; if nobody speaks in any of them.
+        AudioError: if audio is missing or its header cannot be read.
+        FeatureError: if features are.
+    """
+    if not sessions:
+        raise ManifestError(
+            "a manifest of sessions has 0 lines, but training and validation need at least 1. "
+            "Name another manifest, or none."
+        )
+    open_once = lru_cache(maxsize=None)(open_recording)
+    whole = [_whole(session, open_once) for session in sessions]
+    refuse_silent(whole)
+    return whole
+
+
+def refuse_silent(stretches: Sequence[Stretch]) -> None:
+    """See that somebody speaks in one of them.
+
+    Raises:
+        ManifestError: if nobody does, or only outside of them.
+    """
+    if any(((s.turns.start < s.end) & (s.turns.end > s.start)).any() for s in stretches):
+        return
+    where = stretches[0].session.where.rpartition(":")[0] or stretches[0].session.where
+    seconds = sum(stretch.duration for stretch in stretches)
+    told = f"{where}: has {len(stretches)} session{'s' * (len(stretches) > 1)} of {seconds:.2f} s"
+    outside = [turn for stretch in stretches for turn in _all_turns(stretch.session)]
+    if outside:
+        raise ManifestError(
+            f"{told}, but all {len(outside)} turns of their references lie outside, the first at "
+            f"{min(turn.start for turn in outside):.2f} s. Do the RTTM files belong to these "
+            "recordings? Their times are those of the recording."
+        )
+    raise ManifestError(
+        f"{told}, but 0 turns: where nobody speaks, nothing can be learned or scored. Check "
+        "'rttm_filepath'."
+    )
+
+
+def _all_turns(session: Session) -> list[Turn]:
+    """Turns of a session's reference, also those outside of its span."""
+    return [] if session.rttm is None else read_rttm(session.rttm).get(session.session_id, [])
+
+
+def refuse_short(stretch: Stretch, window: float, setting: str) -> None:
+    """See that a window holds a row of features.
+
+    Raises:
+        ManifestError: if it does not.
+    """
+    if not stretch.recording.nearest(window):
+        raise ManifestError(
+            f"{stretch.name} is {stretch.recording.kind}, but a window lasts {window:g} s. "
+            f"Raise {setting}."
+        )
+
+
+def _whole(session: Session, open_once: Callable[..., Recording]) -> Stretch:
     """All of a session, which its recording is seen to hold."""
     if session.rttm is None:
         raise ManifestError(
@@ -174,11 +240,11 @@ def _whole(session: Session, open_once: Callable[..., Recording]) -> _Window:
         name = f"{session.where}: session {session.session_id!r}"
         first, stop = recording.span(name, start, start + duration)
         start, duration = first / recording.sample_rate, (stop - first) / recording.sample_rate
-    return _Window(
+    return Stretch(
         session,
         recording,
         start,
         duration,
-        reference_turns(session),
+        TurnTable.of(reference_turns(session)),
         scored_regions(session),
     )
