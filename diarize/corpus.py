@@ -1,4 +1,4 @@
-"""Single-speaker utterances held ready: decoded once, then memory-mapped by every process.
+"""Recordings held ready: decoded once, then memory-mapped by every process.
 
 What is decoded is kept in a cache folder. Whoever decodes more removes from there what nobody has
 used for ``KEPT`` days.
@@ -10,8 +10,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,19 +181,55 @@ def _decoded(
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     samples_path, spans_path = folder / f"{name}.int16", folder / f"{name}.spans.npy"
     if not (spans_path.exists() and samples_path.exists()):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _prune(folder)
+        with _filling(folder):
             _decode(sessions, samples_path, spans_path, speeds, trim)
-        except OSError as error:
-            raise AudioError(
-                f"{folder}: cannot be written ({error.strerror}), but decoded audio is kept there. "
-                "Make room, or set XDG_CACHE_HOME to another folder."
-            ) from None
-    with suppress(OSError):  # a cache that others may only read
-        for path in (samples_path, spans_path):
-            os.utime(path)
+    _used(samples_path, spans_path)
     return _mapped(samples_path), np.load(spans_path)
+
+
+def decoded_recording(audio: Path, cache: str | Path | None = None) -> NDArray[np.int16]:
+    """All of a recording, decoded now or by an earlier call, and memory-mapped.
+
+    Args:
+        audio: the recording; where it changes, it is decoded again.
+        cache: folder for the decoded samples; by default ``$XDG_CACHE_HOME/diarize``.
+
+    Returns:
+        (sample,) int16 at 16 kHz, the mean of all channels.
+
+    Raises:
+        AudioError: if it cannot be read, or the cache cannot be written.
+    """
+    folder = _cache_folder(cache)
+    key = json.dumps([str(audio.resolve()), _stamp(audio)])
+    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.int16"
+    if not path.exists():
+        waveform = read_audio(audio)
+        with _filling(folder), replacing(path) as beside:
+            _whole_steps(waveform).tofile(beside)
+    _used(path)
+    return _mapped(path)
+
+
+@contextmanager
+def _filling(folder: Path) -> Iterator[None]:
+    """A cache folder that is there and has room; what fails for want of them is told."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _prune(folder)
+        yield
+    except OSError as error:
+        raise AudioError(
+            f"{folder}: cannot be written ({error.strerror}), but decoded audio is kept there. "
+            "Make room, or set XDG_CACHE_HOME to another folder."
+        ) from None
+
+
+def _used(*paths: Path) -> None:
+    """Note that cached files were used today."""
+    with suppress(OSError):  # a cache that others may only read
+        for path in paths:
+            os.utime(path)
 
 
 def _prune(folder: Path) -> None:

@@ -58,6 +58,9 @@ class DataConfig:
     """Seconds of a recorded training window."""
     draw: DrawConfig = field(default_factory=DrawConfig)
     """Which windows of recorded sessions are drawn."""
+    cache: bool = False
+    """Whether recordings of ``sessions`` are decoded once, into ``~/.cache/diarize``, where an hour
+    takes 115 MB and windows are read several times as fast as from compressed audio."""
     validation: str | None = None
     """Manifest of sessions with references, whose DER chooses the best checkpoint; not used
     where diarization_weight is 0."""
@@ -207,7 +210,7 @@ class DiarizationData(pl.LightningDataModule):
         self, manifest: str, weight: float, seed: list[int], diarizer: Diarizer | None
     ) -> None:
         config = self.config
-        sessions = open_sessions(read_manifest(manifest))
+        sessions = open_sessions(read_manifest(manifest), config.cache)
         num_slots = None if diarizer is None else diarizer.num_slots
         pool = WindowPool(sessions, config.window, config.draw, seed, num_slots, config.sizes)
         if diarizer is not None:

@@ -13,7 +13,7 @@ import soundfile
 from tones import SAMPLE_RATE, tone, write_corpus, write_lines, write_noise
 
 from diarize import corpus as corpus_module
-from diarize.corpus import Corpus
+from diarize.corpus import Corpus, decoded_recording
 from diarize.errors import AudioError, ManifestError
 
 
@@ -253,3 +253,28 @@ def test_utterances_too_short_are_left_out_and_told(
     assert capsys.readouterr().err.endswith(told)
     with pytest.raises(ManifestError, match=r"1 of 1 utterances are shorter than 0\.1 s, but"):
         Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", lines[:1]), tmp_path / "cache")
+
+
+# ---- whole recordings
+
+
+def test_recordings_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.arange(-8000, 8000, dtype=np.int16)
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.stack([samples, samples // 2 * 2], axis=1), SAMPLE_RATE)
+    decoded = decoded_recording(path, tmp_path / "cache")
+    mean = (samples.astype(int) + samples // 2 * 2) / 2
+    assert decoded.dtype == np.int16 and np.abs(decoded - mean).max() <= 0.5
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_module, "read_audio", fail)
+        assert np.array_equal(decoded_recording(path, tmp_path / "cache"), decoded)
+    soundfile.write(path, samples[:1000], SAMPLE_RATE)
+    assert decoded_recording(path, tmp_path / "cache").tolist() == samples[:1000].tolist()
+    assert all(corpus_module.CACHED.fullmatch(p.name) for p in (tmp_path / "cache").iterdir())
+
+
+def test_a_recording_that_finds_no_room(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(10), SAMPLE_RATE)
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(AudioError, match=r"cache: cannot be written \(File exists\), but decoded"):
+        decoded_recording(tmp_path / "a.wav", tmp_path / "cache")

@@ -164,6 +164,23 @@ def test_noise_stands_in_where_no_window_may_begin(session: Session, tmp_path: P
     assert not pool(duet, window=2.0).example(0, 3).stands_in
 
 
+def test_decoded_recordings_have_the_same_windows(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    decoded = WindowPool(open_sessions([session], cache=True), 2.0, ANYWHERE, [1])
+    for number in range(10):
+        one, other = decoded.example(0, number), pool(session, window=2.0).example(0, number)
+        assert one.turns == other.turns and one.signal.dtype == np.float32
+        assert np.abs(one.signal - other.signal).max() <= 0.51 / 32768
+    assert len(list((tmp_path / "cache" / "diarize").iterdir())) == 1
+
+
+def test_features_are_not_decoded(features: Session) -> None:
+    as_they_are = WindowPool(open_sessions([features], cache=True), 2.0, ANYWHERE, [1])
+    assert as_they_are.example(0, 3).signal.shape == (20, 2)
+
+
 # ---- two stretches as one
 
 

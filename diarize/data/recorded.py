@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from diarize.activity import from_turns
 from diarize.audio import TOLERANCE
+from diarize.corpus import decoded_recording
 from diarize.data.batch import Example, crowded
 from diarize.data.windows import TurnTable
 from diarize.errors import AudioError, FeatureError, ManifestError
@@ -150,8 +153,29 @@ class SessionDataset(Dataset[Example]):
         return self._windows[index].example()
 
 
-def open_sessions(sessions: Sequence[Session]) -> list[Stretch]:
+@dataclass(frozen=True)
+class DecodedRecording(Recording):
+    """Audio that is decoded when it is first read, and then lies ready for all processes."""
+
+    def read(self, first: int, count: int) -> NDArray[np.float32]:
+        """A span of it, (sample,) float32.
+
+        Raises:
+            AudioError: if it cannot be decoded, or there is no room for it.
+        """
+        samples = _decoded(self.path)[first : first + count]
+        return samples.astype(np.float32) / np.float32(32768)
+
+
+_decoded = lru_cache(maxsize=1024)(decoded_recording)
+
+
+def open_sessions(sessions: Sequence[Session], cache: bool = False) -> list[Stretch]:
     """All of each session, which its recording is seen to hold.
+
+    Args:
+        sessions: manifest lines with references.
+        cache: whether audio is decoded once, into the cache folder of `diarize.corpus`.
 
     Raises:
         ManifestError: if there are no sessions, or one has no reference or ends after its
@@ -164,10 +188,17 @@ def open_sessions(sessions: Sequence[Session]) -> list[Stretch]:
             "a manifest of sessions has 0 lines, but training and validation need at least 1. "
             "Name another manifest, or none."
         )
-    open_once = lru_cache(maxsize=None)(open_recording)
+    open_once = lru_cache(maxsize=None)(_open_decoded if cache else open_recording)
     whole = [_whole(session, open_once) for session in sessions]
     refuse_silent(whole)
     return whole
+
+
+def _open_decoded(path: Path, frame_shift: float | None) -> Recording:
+    recording = open_recording(path, frame_shift)
+    if recording.kind != AUDIO:
+        return recording
+    return DecodedRecording(recording.path, recording.header)
 
 
 def refuse_silent(stretches: Sequence[Stretch]) -> None:
