@@ -206,7 +206,7 @@ def decoded_recording(audio: Path, cache: str | Path | None = None) -> NDArray[n
     if not path.exists():
         waveform = read_audio(audio)
         with _filling(folder), replacing(path) as beside:
-            _whole_steps(waveform).tofile(beside)
+            as_int16(waveform).tofile(beside)
     _used(path)
     return _mapped(path)
 
@@ -283,7 +283,7 @@ def _decode(
             for number in numbers:
                 for piece in _stretches(_part(waveform, sessions[number]), sessions[number], trim):
                     for speed, factor in enumerate(speeds):
-                        samples = _whole_steps(change_speed(piece, factor))
+                        samples = as_int16(change_speed(piece, factor))
                         file.write(samples.tobytes())
                         energy = int(np.square(samples, dtype=np.int64).sum())
                         spans.append((total, samples.size, energy, number, speed))
@@ -304,7 +304,8 @@ def _stretches(
     return [waveform[a:b] for a, b in (by_energy(waveform) if spans is None else spans)]
 
 
-def _whole_steps(waveform: NDArray[np.float32]) -> NDArray[np.int16]:
+def as_int16(waveform: NDArray[np.float32]) -> NDArray[np.int16]:
+    """The nearest of 65536 steps; what is beyond full scale is cut off."""
     return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
 
 

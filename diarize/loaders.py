@@ -27,7 +27,9 @@ from diarize.data import (
     Source,
     StreamSampler,
     WindowPool,
+    is_sharded,
     open_sessions,
+    open_shards,
 )
 from diarize.errors import ConfigError, DiarizeError
 from diarize.manifest import read_manifest
@@ -47,8 +49,8 @@ class DataConfig:
     rir: str | None = None
     """Manifest of room responses for the simulation."""
     sessions: Any = None
-    """Manifest of recorded sessions with references; or several, each with its weight, as in
-    ``{ami.jsonl: 2, calls.jsonl: 1}``."""
+    """Manifest of recorded sessions with references, or a folder or index of shards; or several,
+    each with its weight, as in ``{ami.jsonl: 2, calls.jsonl: 1}``."""
     recorded_share: float = 0.5
     """Share of batches that are recorded, where simulated ones are too."""
     recorded_ramp: list[int] = field(default_factory=lambda: [0, 0])
@@ -210,7 +212,10 @@ class DiarizationData(pl.LightningDataModule):
         self, manifest: str, weight: float, seed: list[int], diarizer: Diarizer | None
     ) -> None:
         config = self.config
-        sessions = open_sessions(read_manifest(manifest), config.cache)
+        if is_sharded(manifest):
+            sessions = open_shards(manifest)
+        else:
+            sessions = open_sessions(read_manifest(manifest), config.cache)
         num_slots = None if diarizer is None else diarizer.num_slots
         pool = WindowPool(sessions, config.window, config.draw, seed, num_slots, config.sizes)
         if diarizer is not None:

@@ -58,6 +58,7 @@ INSIDE = {
     "capture": {"sounddevice"},
     "frontend.ssl": {"safetensors"},
     "manifest": {"lhotse", "pyannote"},
+    "data": {"lhotse"},
 }
 
 # A model that can be called on a file, and loaded by name, reaches up when it is asked to.

@@ -12,10 +12,11 @@ from runs import TINY, Material
 from tones import SAMPLE_RATE, write_lines
 
 from diarize.config import load_config
-from diarize.data import Batch
+from diarize.data import Batch, write_shards
 from diarize.errors import AudioError, ConfigError, ManifestError
 from diarize.formats.rttm import write_rttm
 from diarize.loaders import DataConfig, DiarizationData
+from diarize.manifest import read_manifest
 from diarize.model import Diarizer
 from diarize.module import TrainingConfig
 from diarize.training import train
@@ -147,6 +148,18 @@ def test_a_run_that_goes_on_sees_what_one_that_never_stopped_does(
         signals += [batch.signal for batch in whole]
     # Recorded windows are drawn at hundredths of a second: the few there are may come again.
     assert len({signal.numpy().tobytes() for signal in signals}) > len(signals) * 0.7
+
+
+def test_a_run_from_shards_goes_on_too(
+    material: Material, talks: list[Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("lhotse")
+    write_shards(read_manifest(talks[0]), tmp_path / "shards", 2.0, show=False)
+    sessions = {tmp_path / "shards": 1.0}
+    whole = drawn(material, sessions, *BUCKETS)
+    tail = drawn(material, sessions, *BUCKETS, first=3, num_workers=2)
+    for one, other in zip(whole[3:], tail, strict=True):
+        assert torch.equal(one.signal, other.signal) and one.turns == other.turns
 
 
 def test_batches_of_a_step_are_of_one_kind_on_all_ranks(

@@ -19,7 +19,7 @@ from diarize.cli.convert import add_convert
 from diarize.cli.infer import add_infer
 from diarize.cli.manifest import add_manifest
 from diarize.cli.manifest_from import add_from_database, add_from_kaldi, add_from_lhotse
-from diarize.cli.manifest_to import add_to_kaldi, add_to_lhotse
+from diarize.cli.manifest_to import add_to_kaldi, add_to_lhotse, add_to_shards
 from diarize.cli.models import add_models
 from diarize.cli.score import add_score
 from diarize.cli.simulate import (
@@ -83,6 +83,7 @@ VERBS = (
     add_from_database,
     add_to_kaldi,
     add_to_lhotse,
+    add_to_shards,
     add_check,
     add_simulate,
     add_simulate_fit,

@@ -13,6 +13,7 @@ from diarize.data.sampling import (
     Source,
     StreamSampler,
 )
+from diarize.data.shards import is_sharded, open_shards, write_shards
 
 __all__ = [
     "Batch",
@@ -29,5 +30,8 @@ __all__ = [
     "Source",
     "StreamSampler",
     "WindowPool",
+    "is_sharded",
     "open_sessions",
+    "open_shards",
+    "write_shards",
 ]

@@ -18,6 +18,9 @@ from diarize.data.recorded import Stretch, refuse_short
 from diarize.data.windows import Frames
 from diarize.recording import Kind
 
+TOGETHER = 4
+"""Shards whose sessions are shuffled with one another."""
+
 
 @dataclass(frozen=True)
 class BatchSizes:
@@ -103,6 +106,7 @@ class WindowPool:
         session = np.repeat(np.arange(len(counts)), counts)
         part = np.arange(len(session)) - np.repeat(counts.cumsum() - counts, counts)
         self._counts = counts
+        self._shards = np.array([s.shard for s in sessions])
         self.buckets = _buckets(session, part, lengths, sizes or BatchSizes(1))
         self._orders: dict[int, tuple[int, Frames]] = {}
 
@@ -130,12 +134,16 @@ class WindowPool:
         return self._sessions[session].draw(part, int(self._counts[session]), rng)
 
     def _order(self, bucket: int, epoch: int) -> Frames:
-        """(place,) the places of a bucket in the order of an epoch."""
+        """(place,) the places of a bucket in the order of an epoch, a few shards at a time."""
         known = self._orders.get(bucket)
         if known is None or known[0] != epoch:
+            # All buckets have the shards in one order, so that they are read once.
+            rng = np.random.default_rng([*self._seed, 2, epoch])
+            turn = rng.permutation(self._shards.max() + 1) // TOGETHER
+            places = self.buckets[bucket].session
             rng = np.random.default_rng([*self._seed, 1, bucket, epoch])
-            known = epoch, rng.permutation(len(self.buckets[bucket].session))
-            self._orders[bucket] = known
+            order = np.lexsort((rng.permutation(len(places)), turn[self._shards[places]]))
+            known = self._orders[bucket] = epoch, order
         return known[1]
 
 

@@ -32,6 +32,7 @@ class Stretch:
         duration: seconds.
         turns: of the session, seconds of the recording.
         regions: what of the session is scored, likewise; None is the union of both extents.
+        shard: number of the shard that it lies in; those of one shard are drawn close together.
     """
 
     session: Session
@@ -40,6 +41,7 @@ class Stretch:
     duration: float
     turns: TurnTable
     regions: list[Segment] | None
+    shard: int = 0
 
     @property
     def end(self) -> float:
