@@ -201,7 +201,8 @@ def source(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, place)
         elif not path.name.startswith("."):
-            ignored = shutil.ignore_patterns("__pycache__", "data", "exp")
+            corpora = ("data",) if path.name == "recipes" else ()
+            ignored = shutil.ignore_patterns("__pycache__", "exp", *corpora)
             shutil.copytree(path, place / path.name, ignore=ignored)
     return place
 
