@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ramps import CLOCK, HEARS, seconds, span, write_ramp, write_rows
+from ramps import CLOCK, HEARS, TURNS, seconds, span, write_ramp, write_rows
 from torch import Tensor
 
 from diarize.data import Collate, Example, SessionDataset
@@ -184,6 +184,14 @@ def test_a_session_may_end_a_rounding_after_its_audio(session: Session) -> None:
 def test_no_sessions_are_no_data() -> None:
     with pytest.raises(ManifestError, match=r"has 0 lines, but .* at least 1"):
         SessionDataset([], 4.0)
+
+
+def test_references_with_confidences_are_the_same(session: Session, tmp_path: Path) -> None:
+    """They are read line by line, and those without at once."""
+    sure = [replace(turn, confidence=0.5) for turn in TURNS[::-1]]
+    write_rttm(tmp_path / "sure.rttm", {"a": sure, "b": TURNS})
+    dataset = SessionDataset([session, replace(session, rttm=tmp_path / "sure.rttm")], None)
+    assert dataset[0].turns == dataset[1].turns != []
 
 
 def test_references_that_fit_nothing_are_no_data(session: Session) -> None:

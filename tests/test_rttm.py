@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diarize.errors import RttmError
-from diarize.formats.rttm import check_name, format_rttm, read_rttm, scan_rttm, write_rttm
+from diarize.formats.rttm import (
+    check_name,
+    format_rttm,
+    read_columns,
+    read_rttm,
+    scan_rttm,
+    write_rttm,
+)
 from diarize.turns import Turn, in_order
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8).filter(
@@ -170,3 +177,63 @@ def test_ids_and_speakers_with_white_space_are_refused_with_the_way_out():
 def test_turns_that_cannot_be_are_not_written(turn):
     with pytest.raises(RttmError, match=rf"'s'.*from {turn.start} s to {turn.end} s, but RTTM"):
         format_rttm("s", [turn])
+
+
+# ---- column by column
+
+ODD = ("SPEAKER", "meeting", "1", "0.1", "3.34", "-1", "nan", "<NA>", "0.5", ";", "LEXEME", "x y")
+FIELDS = st.lists(st.sampled_from(ODD), min_size=0, max_size=12).map(" ".join)
+
+
+def columns_as_turns(path):
+    columns = read_columns(path)
+    if columns is None:
+        return None
+    return {
+        name: [
+            Turn(*turn) for turn in zip(c.start.tolist(), c.end.tolist(), c.speakers, strict=True)
+        ]
+        for name, c in columns.items()
+    }
+
+
+@given(turns=st.lists(TURNS, max_size=8), names=st.lists(NAMES, min_size=1, max_size=3))
+@settings(deadline=None, max_examples=50)
+def test_columns_are_the_turns(tmp_path_factory, turns, names):
+    path = tmp_path_factory.mktemp("rttm") / "ref.rttm"
+    plain = [Turn(turn.start, turn.end, turn.speaker) for turn in turns]
+    write_rttm(path, {name: plain for name in names})
+    found = columns_as_turns(path)
+    # A speaker or session of that name could be the type of a line.
+    assert found == read_rttm(path) or "SPEAKER" in {*names, *(turn.speaker for turn in turns)}
+
+
+@given(lines=st.lists(st.just(LINE.strip()) | FIELDS, max_size=4))
+@settings(deadline=None, max_examples=200)
+def test_columns_of_any_file_are_the_turns_or_none(tmp_path_factory, lines):
+    path = tmp_path_factory.mktemp("rttm") / "ref.rttm"
+    path.write_text("\n".join(lines))
+    found = columns_as_turns(path)
+    if found is not None:
+        assert found == read_rttm(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        LINE.replace("alice <NA>", "alice 0.75"),
+        LINE.replace("alice <NA> <NA>", "alice <NA>"),
+        LINE.replace("3.340", "-3.340"),
+        LINE.replace("3.340", "soon"),
+        LINE.replace("0.540", "inf"),
+        "; a comment\n",
+    ],
+)
+def test_what_takes_a_closer_look_has_no_columns(rttm, line):
+    assert read_columns(rttm(LINE)) is not None
+    assert read_columns(rttm(LINE + line)) is None
+
+
+def test_columns_of_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(RttmError, match=r"gone\.rttm: cannot be read \(No such file"):
+        read_columns(tmp_path / "gone.rttm")

@@ -15,7 +15,7 @@ from diarize.corpus import decoded_recording
 from diarize.data.batch import Example, crowded
 from diarize.data.windows import TurnTable
 from diarize.errors import AudioError, FeatureError, ManifestError
-from diarize.formats.rttm import read_rttm
+from diarize.formats.rttm import Columns, read_columns, read_rttm
 from diarize.manifest import Session, reference_turns, scored_regions
 from diarize.recording import AUDIO, Kind, Recording, open_recording, refuse_unheard
 from diarize.turns import Segment, Turn
@@ -196,6 +196,23 @@ def open_sessions(sessions: Sequence[Session], cache: bool = False) -> list[Stre
     return whole
 
 
+def _table(session: Session) -> TurnTable:
+    """The reference of a session; of a thousand hours, in a second or two."""
+    assert session.rttm is not None
+    columns = _columns(
+        session.rttm, session.rttm.stat().st_mtime_ns if session.rttm.exists() else 0
+    )
+    if columns is None or session.session_id not in columns:
+        return TurnTable.of(reference_turns(session))
+    return TurnTable.of_columns(*columns[session.session_id], session.offset, session.end)
+
+
+@lru_cache(maxsize=64)
+def _columns(path: Path, stamp: int) -> dict[str, Columns] | None:
+    """A file as it was at its stamp: many sessions may share one."""
+    return read_columns(path)
+
+
 def _open_decoded(path: Path, frame_shift: float | None) -> Recording:
     recording = open_recording(path, frame_shift)
     if recording.kind != AUDIO:
@@ -278,6 +295,6 @@ def _whole(session: Session, open_once: Callable[..., Recording]) -> Stretch:
         recording,
         start,
         duration,
-        TurnTable.of(reference_turns(session)),
+        _table(session),
         scored_regions(session),
     )

@@ -9,6 +9,7 @@ Times are frames of one clock, counted from the session's first. P pieces of a s
 same speakers talk throughout, S speakers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,15 +44,27 @@ class TurnTable:
     @classmethod
     def of(cls, turns: Sequence[Turn]) -> "TurnTable":
         """The table of turns in any order; confidences and channels are left out."""
-        ordered = sorted(turns, key=lambda turn: turn.start)
+        start = np.array([turn.start for turn in turns], dtype=np.float64)
+        end = np.array([turn.end for turn in turns], dtype=np.float64)
+        return cls.of_columns(start, end, [turn.speaker for turn in turns])
+
+    @classmethod
+    def of_columns(
+        cls,
+        start: NDArray[np.float64],
+        end: NDArray[np.float64],
+        speakers: Sequence[str],
+        first: float = -math.inf,
+        last: float = math.inf,
+    ) -> "TurnTable":
+        """The table of turns in any order, (turn,) each; of them what lies in [first, last)."""
+        start, end = np.maximum(start, first), np.minimum(end, last)
+        order = np.argsort(start, kind="stable")
+        order = order[end[order] > start[order]]
         index: dict[str, int] = {}
-        speaker = [index.setdefault(turn.speaker, len(index)) for turn in ordered]
-        return cls(
-            np.array([turn.start for turn in ordered], dtype=np.float64),
-            np.array([turn.end for turn in ordered], dtype=np.float64),
-            np.array(speaker, dtype=np.int64),
-            tuple(index),
-        )
+        speaker = [index.setdefault(speakers[turn], len(index)) for turn in order]
+        number = np.array(speaker, dtype=np.int64)
+        return cls(start[order], end[order], number, tuple(index))
 
     def between(self, start: float, end: float) -> list[Turn]:
         """What of the turns lies in [start, end), in seconds from ``start``."""
