@@ -25,8 +25,9 @@ class StepLog(Callback):
     """Seeds each step by its number, and tells how it goes.
 
     A line every so often has the losses, the audio heard per second, the share of time in which
-    the training waited for data, and the speakers who were more than the slots, since their
-    speech was no target. After each validation there is a line with its DER. On a terminal a bar
+    the training waited for data, how much of the batches was padding where that is worth telling,
+    the speakers who were more than the slots, since their speech was no target, and the windows
+    that noise stood in for. After each validation there is a line with its DER. On a terminal a bar
     shows how far the run is.
 
     Args:
@@ -39,6 +40,7 @@ class StepLog(Callback):
         self._begun = self._ended = self._paused = 0.0
         self._waited = self._audio = self._rate = 0.0
         self._speakers, self._validated = _Speakers(), _Speakers()
+        self._windows = _Windows()
         self._bar = tqdm(disable=True)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -75,6 +77,7 @@ class StepLog(Callback):
     ) -> None:
         """Print a line where it is time."""
         self._speakers.add(batch)
+        self._windows.add(batch)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self._bar.update()
             if trainer.global_step % self._every == 0:
@@ -98,18 +101,21 @@ class StepLog(Callback):
         losses = [(n[6:], float(v)) for n, v in values if n[:6] == "train_" and n[-4:] == "loss"]
         parts = [f"{name} {value:.4f}" for name, value in losses]
         wait = self._waited / seconds
-        audio, heard, dropped = _sums(
-            trainer, [self._audio, self._speakers.heard, self._speakers.dropped]
-        )
+        told = [self._audio, self._speakers.heard, self._speakers.dropped]
+        windows = self._windows
+        told += [windows.samples, windows.padded, windows.count, windows.noise]
+        audio, heard, dropped, *rest = _sums(trainer, told)
         self._speakers = _Speakers(int(heard), int(dropped))
+        self._windows = _Windows(*map(int, rest))
         speed = f"{audio / seconds:.0f} x real time, data wait {wait:.1%}"
-        notes = self._speakers.note(_diarizer(module).num_slots)
+        notes = self._speakers.note(_diarizer(module).num_slots) + self._windows.notes
         _tell(trainer, "; ".join([", ".join(parts), speed, *notes]))
         module.log("data_wait", wait)
+        module.log("padding", self._windows.padding)
         module.log("train_dropped_speakers", float(self._speakers.dropped))
         module.log("learning_rate", self._rate)
         self._begun, self._waited, self._audio = now, 0.0, 0.0
-        self._speakers = _Speakers()
+        self._speakers, self._windows = _Speakers(), _Windows()
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Stop the clock of the training."""
@@ -161,6 +167,32 @@ class _Speakers:
         if not self.dropped:
             return []
         return [f"{self.dropped} of {self.heard} speakers dropped, beyond {num_slots} slots"]
+
+
+class _Windows:
+    """How much of the batches was padding, and how many windows were noise."""
+
+    def __init__(self, samples: int = 0, padded: int = 0, count: int = 0, noise: int = 0) -> None:
+        self.samples, self.padded, self.count, self.noise = samples, padded, count, noise
+
+    def add(self, batch: Batch) -> None:
+        self.count += len(batch.turns)
+        self.noise += batch.stand_ins
+        self.samples += int(batch.num_samples.sum())
+        self.padded += int(batch.num_samples.max()) * len(batch.turns)
+
+    @property
+    def padding(self) -> float:
+        """Share of the batches, 0 to 1."""
+        return 1.0 - self.samples / max(self.padded, 1)
+
+    @property
+    def notes(self) -> list[str]:
+        """In words, where there is something to tell."""
+        notes = [f"padding {self.padding:.1%}"] if self.padding >= 0.01 else []
+        if self.noise:
+            notes.append(f"noise for {self.noise} of {self.count} windows, which may begin nowhere")
+        return notes
 
 
 def _sums(trainer: pl.Trainer, values: list[float]) -> list[float]:

@@ -3,15 +3,20 @@
 import io
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soundfile
 from runs import TINY, Material, Run, table
+from tones import SAMPLE_RATE, write_lines
 
+from diarize.formats.rttm import write_rttm
 from diarize.manifest import read_manifest, reference_turns
 from diarize.optimizer import OptimizerConfig, learning_rate_factor
 from diarize.steplog import MetricsTable
 from diarize.training import train
+from diarize.turns import Turn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -121,3 +126,30 @@ def test_half_a_row_is_no_row(tmp_path: Path) -> None:
     path.write_text("step,loss\n9,2\n10,1\n1", newline="\r\n")
     MetricsTable(path).log_metrics({"loss": 1.5}, step=10)
     assert path.read_text().splitlines() == ["step,loss", "9,2", "10,1", "11,1.5"]
+
+
+def test_padding_and_noise_are_reported(
+    material: Material, a_session: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """An epoch has a session of 1 s, one of 2 s, and two windows of one that two speakers fill."""
+    lines = []
+    for number, length in enumerate((1.0, 2.0, 4.0)):
+        waveform, turns = a_session(2, length)
+        soundfile.write(tmp_path / f"s{number}.wav", waveform, SAMPLE_RATE)
+        duet = [Turn(0.0, 4.0, "ann"), Turn(0.0, 4.0, "bob")]
+        write_rttm(tmp_path / f"s{number}.rttm", {f"s{number}": duet if length == 4 else turns})
+        line = {"audio_filepath": f"s{number}.wav", "rttm_filepath": f"s{number}.rttm"}
+        lines.append(line)
+    sessions = write_lines(tmp_path / "sessions.jsonl", lines)
+    settings = material.settings(
+        data__utterances="null",
+        data__validation="null",
+        data__sessions=sessions,
+        data__window=2.0,
+        data__batch_size=4,
+        trainer__max_steps=2,
+    )
+    train([TINY], settings, tmp_path / "exp")
+    said = capsys.readouterr().err
+    assert "; padding 12.5%; noise for 4 of 8 windows, which may begin nowhere\n" in said
+    assert float(table(tmp_path / "exp")[-1]["padding"]) == 0.125

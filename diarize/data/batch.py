@@ -80,12 +80,6 @@ class Batch:
     dropped_speakers: int
     stand_ins: int = 0
 
-    @property
-    def padding(self) -> float:
-        """Share of the signal that is no example's, 0 to 1."""
-        longest = int(self.num_samples.max())
-        return 1.0 - float(self.num_samples.sum()) / (longest * len(self.num_samples))
-
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on a device."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
