@@ -311,9 +311,7 @@ class _Drawn(Dataset[Batch | DiarizeError]):
         self._sources, self._collate = sources, collate
 
     def __getitems__(self, draw: Draw) -> Batch | DiarizeError:
-        source = self._sources[draw.source]
-        numbers = range(draw.first, draw.first + draw.size)
-        return _told(lambda: self._collate([source.example(draw.bucket, n) for n in numbers]))
+        return _told(lambda: self._sources[draw.source].batch(draw, self._collate))
 
 
 class _Listed(Dataset[Batch | DiarizeError]):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diarize.data import BatchOrder, Draw, Lane, Simulated, StreamSampler
+from diarize.data import BatchOrder, Collate, Draw, Lane, Simulated, StreamSampler
+from diarize.frames import FrameGrid
 
 SIMULATED = Lane(0, 0, 4, 1.0)
 RECORDED = [
@@ -135,7 +136,8 @@ def test_the_step_is_asked_when_batches_are_drawn() -> None:
     assert list(sampler) == [Draw(0, 0, 4, 2)]
 
 
-def test_simulated_examples_are_the_simulators() -> None:
-    source = Simulated(lambda index: (np.array([5 + index], dtype=np.float32), []))
-    assert source.example(0, 3).signal.tolist() == [8.0]
-    assert source.example(0, 3).session_id == "simulated-3"
+def test_simulated_batches_are_the_simulators() -> None:
+    source = Simulated(lambda index: (np.full(16000, 5 + index, dtype=np.float32), []))
+    assert source.example(3).session_id == "simulated-3"
+    batch = source.batch(Draw(0, 0, 4, 3), Collate(FrameGrid(16000, 1600), 2))
+    assert batch.signal[:, 0].tolist() == [9, 10, 11]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diarize.data.batch import Example
+from diarize.data.batch import Batch, Collate, Example
 from diarize.data.draws import DrawConfig, SessionDraws
 from diarize.data.recorded import Stretch, refuse_short
+from diarize.data.sampling import Draw
 from diarize.data.windows import Frames
 from diarize.recording import Kind
 
@@ -132,6 +133,10 @@ class WindowPool:
         session, part = int(of.session[place]), int(of.part[place])
         rng = np.random.default_rng([*self._seed, 0, bucket, number])
         return self._sessions[session].draw(part, int(self._counts[session]), rng)
+
+    def batch(self, draw: Draw, collate: Collate) -> Batch:
+        """The windows of these draws."""
+        return collate([self.example(draw.bucket, number) for number in draw.numbers])
 
     def _order(self, bucket: int, epoch: int) -> Frames:
         """(place,) the places of a bucket in the order of an epoch, a few shards at a time."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from diarize.data.batch import Example
+from diarize.data.batch import Batch, Collate, Example
 from diarize.turns import Turn
 
 GOLDEN = (5**0.5 - 1) / 2
@@ -22,11 +22,25 @@ BLOCK = 4096
 """Batches that are looked ahead at once."""
 
 
-class Source(Protocol):
-    """Examples without end, in buckets of like length; each has a number in its bucket."""
+class Draw(NamedTuple):
+    """What a batch is made of: examples ``first`` to ``first + size`` of a bucket of a source."""
 
-    def example(self, bucket: int, number: int) -> Example:
-        """Example ``number`` of a bucket, whoever asks, whenever."""
+    source: int
+    bucket: int
+    first: int
+    size: int
+
+    @property
+    def numbers(self) -> range:
+        """Of the examples."""
+        return range(self.first, self.first + self.size)
+
+
+class Source(Protocol):
+    """Batches without end; each is made of numbered examples of a bucket."""
+
+    def batch(self, draw: Draw, collate: Collate) -> Batch:
+        """The batch that a sampler draws, whoever asks, whenever."""
 
 
 class Simulated:
@@ -39,10 +53,14 @@ class Simulated:
     def __init__(self, session: Callable[[int], tuple[NDArray[np.float32], list[Turn]]]) -> None:
         self._session = session
 
-    def example(self, bucket: int, number: int) -> Example:
+    def example(self, number: int) -> Example:
         """Session ``number``."""
         waveform, turns = self._session(number)
         return Example(f"simulated-{number}", waveform, turns)
+
+    def batch(self, draw: Draw, collate: Collate) -> Batch:
+        """The sessions of these numbers."""
+        return collate([self.example(number) for number in draw.numbers])
 
 
 @dataclass(frozen=True)
@@ -63,15 +81,6 @@ class Lane:
     batch_size: int
     share: float
     recorded: bool = False
-
-
-class Draw(NamedTuple):
-    """What a batch is made of: examples ``first`` to ``first + size`` of a bucket of a source."""
-
-    source: int
-    bucket: int
-    first: int
-    size: int
 
 
 class BatchOrder:
