@@ -1,14 +1,16 @@
 """What a run learns from: bad recordings are told plainly, windows are those it saw."""
 
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import soundfile
 import torch
-from runs import TINY, Material
+from runs import TINY, Material, assert_same, in_another_process, kill, stored
 from tones import SAMPLE_RATE, write_lines
 
 from diarize.config import load_config
@@ -18,7 +20,7 @@ from diarize.formats.rttm import write_rttm
 from diarize.loaders import DataConfig, DiarizationData
 from diarize.manifest import read_manifest
 from diarize.model import Diarizer
-from diarize.module import TrainingConfig
+from diarize.module import DiarizationModule, TrainingConfig
 from diarize.training import train
 from diarize.turns import Turn
 
@@ -148,6 +150,38 @@ def test_a_run_that_goes_on_sees_what_one_that_never_stopped_does(
         signals += [batch.signal for batch in whole]
     # Recorded windows are drawn at hundredths of a second: the few there are may come again.
     assert len({signal.numpy().tobytes() for signal in signals}) > len(signals) * 0.7
+
+
+def test_a_killed_run_on_recorded_sessions_ends_as_one_that_was_not(
+    material: Material, talks: list[Path], tmp_path: Path
+) -> None:
+    """Killed in the midst of an epoch; what goes on has another number of workers."""
+    settings = material.settings(
+        data__sessions=f"{{{talks[0]}: 2, {talks[1]}: 1}}",
+        data__window=2.0,
+        data__batch_seconds=5,
+        data__validation="null",
+        trainer__max_steps=6,
+    )
+
+    def killed() -> None:
+        step = DiarizationModule.training_step
+
+        def until(module: DiarizationModule, *batch: Any) -> torch.Tensor:
+            if module.trainer.global_step == 4:
+                kill()
+            return step(module, *batch)
+
+        DiarizationModule.training_step = until  # type: ignore[method-assign]
+        workers = [s for s in settings if "num_workers" not in s] + ["data.num_workers=1"]
+        train([TINY], workers, tmp_path / "killed")
+
+    assert in_another_process(killed) == -signal.SIGKILL
+    ends = [
+        stored(train([TINY], settings, tmp_path / name, resume=name == "killed"))["state_dict"]
+        for name in ("killed", "whole")
+    ]
+    assert_same(*ends)
 
 
 def test_a_run_from_shards_goes_on_too(
