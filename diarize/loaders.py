@@ -77,8 +77,9 @@ class DataConfig:
     quadratic_seconds: float | None = None
     """With ``batch_seconds``, a window of d seconds counts as d + d * d / quadratic_seconds, as
     attention costs; null: as d."""
-    buckets: int = 8
-    """With ``batch_seconds``, groups of like length."""
+    buckets: int = 16
+    """With ``batch_seconds``, groups of like length, each with a batch at least: more of them pad
+    less, and mix fewer lengths in a batch."""
     soft_targets: bool = False
     """Learn how much of a frame each speaker talks, 0 to 1, instead of whether in its middle."""
     num_workers: int = 2

@@ -278,6 +278,19 @@ def test_windows_of_like_length_are_in_one_bucket(tmp_path: Path) -> None:
     assert only.batch_size == 4 and only.num_batches == 2.5
 
 
+def test_a_bucket_has_a_batch_at_least(tmp_path: Path) -> None:
+    whole = write_ramp(tmp_path)
+    sessions = [replace(whole, duration=length) for length in (1.0, 2.0, 3.0, 4.0, 8.0, 9.0)]
+    sizes = BatchSizes(99, seconds=9.0, buckets=6)
+    buckets = pool(*sessions, window=10.0, sizes=sizes).buckets
+    assert all(len(bucket.session) >= bucket.batch_size for bucket in buckets)
+    assert sorted(np.concatenate([bucket.session for bucket in buckets])) == list(range(6))
+    # 9 of 1 s, 4 of 2 s and 3 of 3 s would make a batch: three windows are the first that do.
+    assert [sorted(bucket.session) for bucket in buckets] == [[0, 1, 2], [3, 4], [5]]
+    (few,) = pool(*sessions[:2], window=10.0, sizes=sizes).buckets
+    assert few.batch_size == 4 and len(few.session) == 2
+
+
 def test_long_windows_may_cost_more_than_their_seconds() -> None:
     sizes = BatchSizes(99, seconds=400.0, quadratic=1200.0)
     # 90 + 90 * 90 / 1200 = 96.75, four times in 400; 10 + 100 / 1200, 39 times.

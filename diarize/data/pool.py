@@ -155,7 +155,11 @@ class WindowPool:
 def _buckets(
     session: Frames, part: Frames, lengths: NDArray[np.float64], sizes: BatchSizes
 ) -> list[Bucket]:
-    """Places by the length of their windows, in groups of about as many seconds each."""
+    """Places by the length of their windows, in groups of about as many seconds each.
+
+    A group with fewer places than a batch has windows joins its neighbour, since a batch of it
+    would hold a place twice.
+    """
     lasting = lengths[session]
     ascending = np.sort(lasting)
     until = ascending.cumsum()
@@ -163,9 +167,17 @@ def _buckets(
     goals = until[-1] * np.arange(1, num_buckets) / num_buckets
     borders = np.unique(ascending[np.searchsorted(until, goals)])
     group = np.searchsorted(borders, lasting)
-    found = [np.flatnonzero(group == number) for number in range(len(borders) + 1)]
+    found: list[Frames] = []
+    for number in range(len(borders) + 1):
+        places = np.flatnonzero(group == number)
+        if found and len(found[-1]) < sizes.of(float(lasting[found[-1]].max())):
+            places = np.concatenate([found.pop(), places])
+        if places.size:
+            found.append(places)
+    if len(found) > 1 and len(found[-1]) < sizes.of(float(lasting[found[-1]].max())):
+        last = found.pop()
+        found[-1] = np.concatenate([found[-1], last])
     return [
         Bucket(session[places], part[places], sizes.of(float(lasting[places].max())))
         for places in found
-        if places.size
     ]
