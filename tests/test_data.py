@@ -205,6 +205,17 @@ def test_references_that_fit_nothing_are_no_data(session: Session) -> None:
     SessionDataset([late, session], 4.0)  # one that nobody speaks in is heard all the same
 
 
+def test_a_reference_of_another_recording_is_refused(session: Session, tmp_path: Path) -> None:
+    write_rttm(tmp_path / "late.rttm", {"a": [Turn(14.0, 15.0, "ann"), Turn(20.0, 21.0, "bob")]})
+    late = replace(session, rttm=tmp_path / "late.rttm")
+    told = (
+        r"m:1: session 'a' has 2 turns in \S+late\.rttm, the first at 14\.00 s, but its audio last"
+    )
+    for wrong in (late, replace(late, offset=0.0, duration=None)):
+        with pytest.raises(ManifestError, match=told):
+            SessionDataset([session, wrong], 4.0)
+
+
 def test_references_without_turns_are_no_data(session: Session, tmp_path: Path) -> None:
     write_rttm(tmp_path / "empty.rttm", {})
     silent = replace(session, rttm=tmp_path / "empty.rttm")

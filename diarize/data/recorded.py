@@ -53,6 +53,11 @@ class Stretch:
         """Of its session, as it begins a message."""
         return f"{self.session.where}: session {self.session.session_id!r}"
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether anybody speaks in it."""
+        return bool(((self.turns.start < self.end) & (self.turns.end > self.start)).any())
+
     def cut(self, start: float, duration: float) -> "Stretch":
         """A part of it, in seconds of the recording."""
         return replace(self, start=start, duration=duration)
@@ -226,7 +231,7 @@ def refuse_silent(stretches: Sequence[Stretch]) -> None:
     Raises:
         ManifestError: if nobody does, or only outside of them.
     """
-    if any(((s.turns.start < s.end) & (s.turns.end > s.start)).any() for s in stretches):
+    if any(stretch.has_turns for stretch in stretches):
         return
     where = stretches[0].session.where.rpartition(":")[0] or stretches[0].session.where
     seconds = sum(stretch.duration for stretch in stretches)
@@ -290,11 +295,18 @@ def _whole(session: Session, open_once: Callable[..., Recording]) -> Stretch:
         name = f"{session.where}: session {session.session_id!r}"
         first, stop = recording.span(name, start, start + duration)
         start, duration = first / recording.sample_rate, (stop - first) / recording.sample_rate
-    return Stretch(
-        session,
-        recording,
-        start,
-        duration,
-        _table(session),
-        scored_regions(session),
-    )
+    whole = Stretch(session, recording, start, duration, _table(session), scored_regions(session))
+    if not whole.has_turns:
+        _refuse_unfit(whole)
+    return whole
+
+
+def _refuse_unfit(silent: Stretch) -> None:
+    """See that the reference of a session in which nobody speaks is not another recording's."""
+    turns, recording = _all_turns(silent.session), silent.recording
+    first = min((turn.start for turn in turns), default=0.0)
+    if turns and first >= recording.duration:
+        raise ManifestError(
+            f"{silent.name} has {len(turns)} turns in {silent.session.rttm}, the first at "
+            f"{first:.2f} s, but {recording.lasts}. Is it another recording's reference?"
+        )
