@@ -1,4 +1,4 @@
-"""``diarize manifest to-...``: manifests as other toolkits read them."""
+"""``diarize manifest to-...``: manifests as other toolkits read them, or as shards."""
 
 import argparse
 from pathlib import Path
