@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -184,12 +184,13 @@ class DiarizationData(pl.LightningDataModule):
         if diarizer is not None and diarizer.hears != AUDIO:
             _refuse_simulation(config, diarizer.hears, tell_voices)
         self._sources: list[Source] = []
+        self._on_device: dict[int, Simulated] = {}
         self._lanes: list[Lane] = []
         if config.utterances is not None:
             simulator = Simulator.from_manifests(
                 config.simulation, config.utterances, config.noise, config.rir, seed
             )
-            self._sources.append(Simulated(simulator.session))
+            self._sources.append(Simulated(simulator))
             self._lanes.append(Lane(0, 0, config.batch_size, 1.0))
             if tell_voices:
                 self.voices = {name: index for index, name in enumerate(simulator.voices)}
@@ -243,8 +244,19 @@ class DiarizationData(pl.LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
         )
-        drawn = _Drawn(self._sources, self._collate())
-        return self._loader(cast(Dataset[Batch], drawn), batch_sampler=cast(Any, sampler))
+        device = trainer.strategy.root_device
+        # Soft targets are made of turns, session by session.
+        there = device.type == "cuda" and not self.config.soft_targets
+        self._on_device = {
+            number: source.on(device)
+            for number, source in enumerate(self._sources)
+            if isinstance(source, Simulated) and there and source.fits(device)
+        }
+        elsewhere = {n: s for n, s in enumerate(self._sources) if n not in self._on_device}
+        drawn = _Drawn(elsewhere, self._collate())
+        # Draws alone need no process of their own.
+        workers = self.config.num_workers if elsewhere else 0
+        return self._loader(cast(Dataset[Batch], drawn), workers, batch_sampler=cast(Any, sampler))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """This process's share of the validation sessions; nothing where there are none."""
@@ -258,16 +270,21 @@ class DiarizationData(pl.LightningDataModule):
             trainer.world_size,
         )
         listed = _Listed(self._validation, self._collate())
-        return self._loader(cast(Dataset[Batch], listed), batch_sampler=self._shared)
+        workers = self.config.num_workers
+        return self._loader(cast(Dataset[Batch], listed), workers, batch_sampler=self._shared)
 
     def counts(self, batch_index: int) -> bool:
         """Whether a batch of validation counts; not where it only keeps step with other ranks."""
         return self._shared.is_first(batch_index)
 
-    def on_before_batch_transfer(self, batch: Batch | DiarizeError, dataloader_idx: int) -> Batch:
-        """Raise what a worker met in place of a batch."""
+    def on_before_batch_transfer(
+        self, batch: Batch | Draw | DiarizeError, dataloader_idx: int
+    ) -> Batch:
+        """Raise what a worker met in place of a batch; make what is made where it is needed."""
         if isinstance(batch, DiarizeError):
             raise batch
+        if isinstance(batch, Draw):
+            return self._on_device[batch.source].batch(batch, self._collate())
         return batch
 
     def _collate(self) -> Collate:
@@ -275,8 +292,7 @@ class DiarizationData(pl.LightningDataModule):
         voices, soft = self.voices or None, self.config.soft_targets
         return Collate(diarizer.grid, diarizer.num_slots, voices, diarizer.hears, soft)
 
-    def _loader(self, batches: Dataset[Batch], **batching: Any) -> DataLoader[Batch]:
-        workers = self.config.num_workers
+    def _loader(self, batches: Dataset[Batch], workers: int, **batching: Any) -> DataLoader[Batch]:
         return DataLoader(
             batches,
             num_workers=workers,
@@ -305,13 +321,18 @@ def _refuse_simulation(config: DataConfig, hears: Kind, tell_voices: bool) -> No
         )
 
 
-class _Drawn(Dataset[Batch | DiarizeError]):
-    """Batches of the run's sources, as a sampler draws them."""
+class _Drawn(Dataset[Batch | Draw | DiarizeError]):
+    """Batches of the run's sources, as a sampler draws them.
 
-    def __init__(self, sources: Sequence[Source], collate: Collate) -> None:
+    Of sources that are not there, which make their batches on a device, the draws.
+    """
+
+    def __init__(self, sources: Mapping[int, Source], collate: Collate) -> None:
         self._sources, self._collate = sources, collate
 
-    def __getitems__(self, draw: Draw) -> Batch | DiarizeError:
+    def __getitems__(self, draw: Draw) -> Batch | Draw | DiarizeError:
+        if draw.source not in self._sources:
+            return draw
         return _told(lambda: self._sources[draw.source].batch(draw, self._collate))
 
 

@@ -114,11 +114,11 @@ def test_each_session_is_trained_on_and_validated_once(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three ranks, two batches of validation: the third rank keeps step, and does not count."""
-    read, score = data.SimulatedDataset.__getitem__, module.score
+    read, score = data.Simulated.example, module.score
 
-    def told(dataset: data.SimulatedDataset, index: int) -> data.Example:
+    def told(source: data.Simulated, index: int) -> data.Example:
         write(f"index {index}")
-        return read(dataset, index)
+        return read(source, index)
 
     def scored(*args: Any, **more: Any) -> DiarizationError:
         write(f"session {args[0]}")
@@ -129,7 +129,7 @@ def test_each_session_is_trained_on_and_validated_once(
             file.write(f"{line}\n")
 
     def ranked(_: int) -> None:
-        monkeypatch.setattr(data.SimulatedDataset, "__getitem__", told)
+        monkeypatch.setattr(data.Simulated, "example", told)
         monkeypatch.setattr(module, "score", scored)
         more = {"trainer__devices": 3, "trainer__accumulate": 2, "trainer__max_steps": 2}
         run(material, tmp_path / "exp", **more)

@@ -125,6 +125,7 @@ def drawn(
         world_size=num_ranks,
         accumulate_grad_batches=accumulate,
         lightning_module=SimpleNamespace(diarizer=diarizer),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )  # type: ignore[assignment]
     return list(data.train_dataloader())
 

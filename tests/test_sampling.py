@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diarize.data import BatchOrder, Collate, Draw, Lane, Simulated, StreamSampler
-from diarize.frames import FrameGrid
+from diarize.data import BatchOrder, Draw, Lane, StreamSampler
 
 SIMULATED = Lane(0, 0, 4, 1.0)
 RECORDED = [
@@ -134,10 +133,3 @@ def test_the_step_is_asked_when_batches_are_drawn() -> None:
     sampler = StreamSampler(BatchOrder([Lane(0, 0, 2, 1.0)], 0), 3, lambda: step)
     step = 2
     assert list(sampler) == [Draw(0, 0, 4, 2)]
-
-
-def test_simulated_batches_are_the_simulators() -> None:
-    source = Simulated(lambda index: (np.full(16000, 5 + index, dtype=np.float32), []))
-    assert source.example(3).session_id == "simulated-3"
-    batch = source.batch(Draw(0, 0, 4, 3), Collate(FrameGrid(16000, 1600), 2))
-    assert batch.signal[:, 0].tolist() == [9, 10, 11]

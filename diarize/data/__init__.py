@@ -9,11 +9,11 @@ from diarize.data.sampling import (
     Draw,
     Lane,
     SharedBatches,
-    Simulated,
     Source,
     StreamSampler,
 )
 from diarize.data.shards import is_sharded, open_shards, write_shards
+from diarize.data.simulated import Simulated
 
 __all__ = [
     "Batch",

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from diarize.data.batch import Batch, Collate, Example
-from diarize.turns import Turn
+from diarize.data.batch import Batch, Collate
 
 GOLDEN = (5**0.5 - 1) / 2
 """Multiples of it, without their whole part, cover 0 to 1 evenly however many there are."""
@@ -41,26 +40,6 @@ class Source(Protocol):
 
     def batch(self, draw: Draw, collate: Collate) -> Batch:
         """The batch that a sampler draws, whoever asks, whenever."""
-
-
-class Simulated:
-    """Sessions that a simulator makes on demand, in one bucket.
-
-    Args:
-        session: index to waveform and turns, ``Simulator.session``.
-    """
-
-    def __init__(self, session: Callable[[int], tuple[NDArray[np.float32], list[Turn]]]) -> None:
-        self._session = session
-
-    def example(self, number: int) -> Example:
-        """Session ``number``."""
-        waveform, turns = self._session(number)
-        return Example(f"simulated-{number}", waveform, turns)
-
-    def batch(self, draw: Draw, collate: Collate) -> Batch:
-        """The sessions of these numbers."""
-        return collate([self.example(number) for number in draw.numbers])
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ class Simulator:
         made_of = (self.config, self.corpus, self.noise, self.rooms, self.seed, self.device)
         return Simulator, made_of
 
+    def on(self, device: torch.device) -> "Simulator":
+        """The same sessions, made elsewhere."""
+        made_of = (self.config, self.corpus, self.noise, self.rooms, self.seed)
+        return self if device == self.device else Simulator(*made_of, device)
+
     @classmethod
     def from_manifests(
         cls,
