@@ -4,15 +4,9 @@ from diarize.data.batch import Batch, Collate, Example
 from diarize.data.draws import DrawConfig
 from diarize.data.pool import BatchSizes, WindowPool
 from diarize.data.recorded import SessionDataset, open_sessions
-from diarize.data.sampling import (
-    BatchOrder,
-    Draw,
-    Lane,
-    SharedBatches,
-    Source,
-    StreamSampler,
-)
-from diarize.data.shards import is_sharded, open_shards, write_shards
+from diarize.data.sampling import BatchOrder, Draw, Lane, SharedBatches, Source, StreamSampler
+from diarize.data.sharding import write_shards
+from diarize.data.shards import is_sharded, open_shards
 from diarize.data.simulated import Simulated
 
 __all__ = [
