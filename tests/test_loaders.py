@@ -218,7 +218,7 @@ def test_simulated_sessions_come_first_and_recorded_ones_by_and_by(
     share = recorded(steps=20)
     assert not any(share[:5]) and all(share[12:]) and 2 <= sum(share[4:12]) <= 5
     # A step of two batches: the share is that of the step.
-    share = recorded(steps=14, accumulate=2)
+    share = recorded(steps=28, accumulate=2)
     assert len(share) == 28 and not any(share[:10]) and all(share[24:])
 
 
