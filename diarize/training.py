@@ -139,15 +139,17 @@ def _fit(
                 raise
             signal.signal(signal.SIGINT, on_interrupt)
             raise KeyboardInterrupt from None
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError) as error:
             if (told := _in_words(error)) is None:
                 raise
             raise told from None
 
 
-def _in_words(error: RuntimeError) -> DiarizeError | None:
+def _in_words(error: Exception) -> DiarizeError | None:
     """What another process's end looks like from here, told as that."""
     said = str(error)
+    if not isinstance(error, RuntimeError):  # its end of the pipe went first
+        said = f"DataLoader worker has gone ({said or type(error).__name__})"
     if "DataLoader worker" in said:
         return DiarizeError(
             f"data.num_workers: {said.splitlines()[0].rstrip('. ')}, but the run needs all of "
