@@ -67,7 +67,6 @@ def train(
         KeyboardInterrupt: on Ctrl-C; the run can be resumed.
         SystemExit: on SIGTERM, after it was saved; the run can be resumed.
     """
-    keep_freed_memory()
     for chatter in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
     files = [path for path in configs if Path(path).suffix in (".yaml", ".yml")]
@@ -79,6 +78,8 @@ def train(
         )
     values = {"diarizer": read_checkpoint(models[0]).diarizer} if models else None
     config = load_config(TrainingConfig, files, overrides, values)
+    if not config.trainer.recompute:  # who asks for less memory would lose it again
+        keep_freed_memory()
     output = Path(output)
     # Of several processes, the first answers for the folder.
     first = getattr(rank_zero_only, "rank", 0) in (None, 0)

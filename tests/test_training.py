@@ -323,3 +323,14 @@ def test_two_processes_train_as_one_run(material: Material, tmp_path: Path) -> N
     assert len((tmp_path / "exp" / "environment.jsonl").read_text().splitlines()) == 1
     assert [row["step"] for row in table(tmp_path / "exp")] == ["1", "2"]
     assert 0 <= float(table(tmp_path / "exp")[-1]["val_der"]) < math.inf
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_freed_memory_is_kept_unless_little_is_to_be_used(
+    recompute: bool, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    monkeypatch.setattr("diarize.training.keep_freed_memory", lambda: kept.append(True))
+    settings = [*material.settings(), "trainer.max_steps=1", f"trainer.recompute={recompute}"]
+    train([TINY], settings, tmp_path / "exp")
+    assert kept == ([] if recompute else [True])

@@ -120,12 +120,13 @@ def ours(cell: str, precision: str, settings: list[str]) -> Found:
     from diarize.memory import keep_freed_memory
     from diarize.module import DiarizationModule, TrainingConfig
 
-    keep_freed_memory()
     torch.manual_seed(0)
     model, sessions, seconds = parts(cell)
     config = load_config(
         TrainingConfig, [ROOT / "conf" / f"{model}.yaml"], ["data.utterances=x", *settings]
     )
+    if not config.trainer.recompute:  # as in training
+        keep_freed_memory()
     module = DiarizationModule(config).train()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device)
