@@ -12,6 +12,7 @@ from typing import Any
 
 from diarize.config import load_config, save_config, to_dict
 from diarize.errors import ConfigError
+from diarize.files import write_text
 
 
 def check_experiment(folder: Path, config: Any, resume: bool, free: Collection[str] = ()) -> None:
@@ -67,6 +68,28 @@ def open_experiment(folder: Path, config: Any, **facts: Any) -> None:
         save_config(config, folder / "config.yaml")
     with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(environment() | facts) + "\n")
+
+
+def note_facts(path: Path, facts: dict[str, Any], things: str) -> None:
+    """Note what a folder's files are made from, or see that it is the same.
+
+    Args:
+        path: JSON, beside the files.
+        facts: all that decides what they are.
+        things: what they are called.
+
+    Raises:
+        ConfigError: if the folder holds what was made from something else.
+    """
+    if not path.exists():
+        write_text(path, json.dumps(facts, indent=2) + "\n")
+        return
+    different = differences(json.loads(path.read_text(encoding="utf-8")), facts)
+    if different:
+        raise ConfigError(
+            f"{path}: the {things} here were made with {'; '.join(different)}. "
+            "Choose another --output, or remove the folder."
+        )
 
 
 def environment() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Rooms to simulate sessions in: impulse responses by the image method (Allen and Berkley 1979)."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from diarize.audio import SAMPLE_RATE
 from diarize.config import check_least
 from diarize.errors import ConfigError
+from diarize.experiment import note_facts
 from diarize.files import replacing
 from diarize.manifest import Session, write_manifest
 from diarize.progress import progress
@@ -63,13 +64,17 @@ def write_rooms(
 ) -> Path:
     """Write rooms 0, 1, … of a seed as FLAC, a channel for each position, and their manifest.
 
-    A room that an interrupted call finished is kept.
+    A room that an interrupted call finished is kept. What they are like stands in ``rooms.json``.
 
     Returns:
         Path of the manifest, ``output/rir.jsonl``.
+
+    Raises:
+        ConfigError: if the folder holds rooms of other settings.
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
+    note_facts(output / "rooms.json", {"seed": seed, "config": asdict(config)}, "rooms")
     rooms = []
     with progress(num_rooms, "rooms computed", show) as done:
         for index in range(num_rooms):

@@ -51,6 +51,13 @@ def test_a_room_depends_on_seed_and_index_alone_and_is_made_once(tmp_path: Path)
     assert other[0].audio.read_bytes() == rooms[0].audio.read_bytes()
 
 
+def test_rooms_of_two_kinds_are_not_mixed(tmp_path: Path) -> None:
+    write_rooms(RoomConfig(**SMALL), 1, tmp_path, show=False)
+    message = r"rooms\.json: the rooms here were made with config\.positions=4, not 2\. Choose"
+    with pytest.raises(ConfigError, match=message):
+        write_rooms(RoomConfig(**SMALL, positions=2), 1, tmp_path, show=False)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

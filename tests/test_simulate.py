@@ -481,6 +481,13 @@ def test_what_would_never_be_heard_is_refused(tmp_path: Path, manifest: str, nam
 # ---- mistakes
 
 
+def test_an_unknown_fit_is_told_before_anything_is_decoded(tmp_path: Path) -> None:
+    config = SimulationConfig(**CONVERSATION, turn_taking="party")
+    with pytest.raises(ConfigError, match=r"party: is neither a file nor a setting by name"):
+        Simulator.from_manifests(config, write_corpus(tmp_path), cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -1,7 +1,6 @@
 """Simulated sessions on disk: FLAC, RTTM, a manifest, and what they were made from."""
 
 import hashlib
-import json
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -11,8 +10,8 @@ import numpy as np
 import soundfile
 
 from diarize.audio import SAMPLE_RATE, audio_info
-from diarize.errors import AudioError, ConfigError
-from diarize.experiment import differences
+from diarize.errors import AudioError
+from diarize.experiment import note_facts
 from diarize.files import replacing, write_text
 from diarize.formats.rttm import format_rttm, read_rttm
 from diarize.manifest import Session, write_manifest
@@ -44,7 +43,7 @@ def write_sessions(
     output = Path(output)
     for folder in (output / "audio", output / "rttm"):
         folder.mkdir(parents=True, exist_ok=True)
-    _open_folder(output / "simulation.json", _facts(simulator))
+    note_facts(output / "simulation.json", _facts(simulator), "sessions")
     sessions = []
     with progress(num_sessions, "sessions simulated", show) as done:
         for index in range(num_sessions):
@@ -102,16 +101,3 @@ def _rooms_fingerprint(rooms: list[Waveform]) -> str | None:
         digest.update(f"{room.shape}".encode())
         digest.update(np.ascontiguousarray(room).data)
     return digest.hexdigest()[:12] if rooms else None
-
-
-def _open_folder(path: Path, facts: dict[str, Any]) -> None:
-    """Note what a folder's sessions are made from, or see that it is the same."""
-    if path.exists():
-        different = differences(json.loads(path.read_text(encoding="utf-8")), facts)
-        if different:
-            raise ConfigError(
-                f"{path}: the sessions here were made with {'; '.join(different)}. "
-                "Choose another --output, or remove the folder."
-            )
-    else:
-        write_text(path, json.dumps(facts, indent=2) + "\n")

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from diarize.simulate.plan import Floats
 from diarize.simulate.settings import SimulationConfig
 from diarize.turntaking import TurnTaking
-
-Floats = NDArray[np.float64]
 
 WORD = 0.8
 """Longest backchannel of conversations that are not fitted, seconds."""

@@ -18,6 +18,7 @@ from diarize.simulate.plan import Plan
 from diarize.simulate.planner import Planner
 from diarize.simulate.settings import SimulationConfig
 from diarize.turns import Turn, in_order, merge
+from diarize.turntaking import read_turn_taking
 
 Waveform = NDArray[np.float32]
 
@@ -87,6 +88,9 @@ class Simulator:
                     f"{manifest}: has {given}, but {name} is 0: no session would have any. "
                     f"Set {name}=0.5, say, or leave the manifest out."
                 )
+        if config.turn_taking is not None:
+            # What is wrong with it is told before the corpus is decoded, which takes minutes.
+            read_turn_taking(config.turn_taking)
         corpus = Corpus.from_manifest(utterances, cache, speeds=config.speed, trim=config.trim)
         noises = Corpus.from_manifest(noise, cache, spoken=False) if noise else None
         rooms = [_read_room(s) for s in read_manifest(rir)] if rir else []
