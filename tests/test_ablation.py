@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,26 @@ def test_cells_are_made_once_and_told(
     assert "**set, hybrid loss**" in told and "| 64 | learned |" in told
     assert run(monkeypatch, RECIPE / "draw.py", "results", output / "results.jsonl", output) == 0
     assert {p.name for p in output.glob("*.png")} == {"gap.png", "der.png", "layers.png"}
+
+
+def test_pairs_are_counted_by_hand() -> None:
+    def cell(encoder: str, seed: int, der: float, dev: float) -> dict[str, Any]:
+        losses = {"train": 0.1, "dev": dev, "test_unseen": 0.0}
+        found: dict[str, Any] = {
+            split: {"permutation_invariant_loss": loss, "der": der, "arrival": 0.5}
+            for split, loss in losses.items()
+        }
+        place = {"task": "set", "loss": "sort", "size": 64, "encoder": encoder, "seed": seed}
+        return place | found
+
+    report = load_script(RECIPE / "report.py")
+    results = [cell("plain", 0, 30.0, 0.5), cell("plain", 1, 40.0, 0.5), cell("plain", 2, 9.0, 9.0)]
+    results += [cell("learned", 0, 29.0, 0.6), cell("learned", 1, 43.0, 0.4)]
+    # 1 better and 3 worse; seed 2 has no partner; the seeds do not agree.
+    told = report.against_plain(results)
+    assert told[-2] == "| set | learned | 2 | 1 | 1 | +1.0 | +1.0 | 0 of 1 |"
+    assert report.by_loss(results)[-3].startswith("| set | 30.2 |")
+    assert [line for line in told if "sinusoidal" in line] == []
 
 
 def test_a_kept_cell_is_drawn(

@@ -58,8 +58,58 @@ def main() -> int:
     """Tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
-    print("\n".join(tables(read_results(parser.parse_args().results))))
+    results = read_results(parser.parse_args().results)
+    print("\n".join([*against_plain(results), *by_loss(results), *tables(results)]))
     return 0
+
+
+def against_plain(results: list[Found]) -> list[str]:
+    """How often, and by how much, an encoder does better than the plain one in the same place."""
+    head = ["task", "encoder", "pairs", "lower gap", "lower DER", "median", "mean", "all seeds"]
+    lines = [
+        "",
+        "**Against plain, of the same loss, size and seed**",
+        "",
+        f"| {' | '.join(head)} |",
+    ]
+    lines.append("|" + "---|" * len(head))
+    for encoder, task in product(("sinusoidal", "learned", "supervised"), (*TASKS, "all")):
+        places: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+        for cell in chosen(results, encoder=encoder):
+            if task not in (cell["task"], "all"):
+                continue
+            place = {key: cell[key] for key in ("task", "loss", "size")}
+            for plain in chosen(results, encoder="plain", seed=cell["seed"], **place):
+                ders = [of["test_unseen"]["der"] for of in (cell, plain)]
+                differ = (ders[0] - ders[1], gap(cell) - gap(plain))
+                places.setdefault(tuple(place.values()), []).append(differ)
+        pairs = [pair for found in places.values() for pair in found]
+        if pairs:
+            ders = [der for der, _ in pairs]
+            agreed = sum(all(der < 0 for der, _ in found) for found in places.values())
+            counted = [len(pairs), sum(gaps < 0 for _, gaps in pairs), sum(der < 0 for der in ders)]
+            middles = [f"{of(ders):+.1f}" for of in (statistics.median, statistics.mean)]
+            row = [task, encoder, *counted, *middles, f"{agreed} of {len(places)}"]
+            lines.append(f"| {' | '.join(map(str, row))} |")
+    return lines
+
+
+def by_loss(results: list[Found]) -> list[str]:
+    """Means over the cells of the grid, whatever their encoder, size and seed."""
+    head = [
+        "task",
+        *(f"{loss.replace('_', '-')} {of}" for of in ("DER", "arrival") for loss in LOSSES),
+    ]
+    lines = ["", "**Losses: DER unseen, and arrival**", "", f"| {' | '.join(head)} |"]
+    lines.append("|" + "---|" * len(head))
+    grid = [cell for cell in results if cell["encoder"] in ENCODERS]
+    for task in TASKS:
+        row = [task]
+        for column, loss in product(("DER unseen", "arrival"), LOSSES):
+            values = [COLUMNS[column](cell) for cell in chosen(grid, task=task, loss=loss)]
+            row.append(f"{statistics.mean(values):.1f}" if values else "")
+        lines.append(f"| {' | '.join(row)} |")
+    return lines
 
 
 def tables(results: list[Found]) -> list[str]:
