@@ -35,3 +35,7 @@ class CheckpointError(DiarizeError):
 
 class ScoreError(DiarizeError):
     """References and hypotheses that cannot be compared."""
+
+
+class CorpusError(DiarizeError):
+    """Files of a corpus that are missing, or are not as they were published."""
