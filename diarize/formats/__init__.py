@@ -1,1 +1,1 @@
-"""File formats, one per module: rttm, uem and json."""
+"""File formats, one per module: rttm, uem, json, nxt and textgrid."""
