@@ -14,9 +14,12 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from diarize.audio import TOLERANCE, audio_info
+import numpy as np
+import soundfile
+
+from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
 from diarize.errors import CorpusError, DiarizeError
-from diarize.files import in_words, read_lines
+from diarize.files import in_words, read_lines, replacing
 from diarize.formats.rttm import read_rttm
 from diarize.formats.uem import write_uem
 from diarize.manifest import Session, write_manifest
@@ -52,14 +55,14 @@ class Labelled:
 
     Attributes:
         session_id: field 2 of RTTM.
-        audio: its recording, all of it.
+        audio: its recording, all of it; of several that began together, the mean is written.
         turns: who spoke when, seconds of the recording.
         regions: what is scored; None is the whole recording.
         extra: further keys of its manifest line.
     """
 
     session_id: str
-    audio: Path
+    audio: Path | Sequence[Path]
     turns: Sequence[Turn]
     regions: Sequence[Segment] | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -114,6 +117,25 @@ class Request:
         if missing:
             raise self.lacks(missing, len(names))
         return found
+
+    def files(self, name: str) -> list[Path]:
+        """Every file whose path ends as `find` is told, sorted; that there is none is no fault."""
+        return sorted({path.resolve(): path for path in self._matches(name.lower())}.values())
+
+    def turns_in(self, path: Path, session_id: str) -> list[Turn]:
+        """Turns of a session from the RTTM file that bears its name.
+
+        Raises:
+            CorpusError: if it holds other sessions only.
+            RttmError: if it cannot be read.
+        """
+        sessions = read_rttm(path)
+        if sessions and session_id not in sessions:
+            raise CorpusError(
+                f"{path}: holds session {next(iter(sessions))!r}, but {session_id!r} is sought "
+                f"there. {self.benchmark.source}"
+            )
+        return sessions.get(session_id, [])
 
     def lacks(self, missing: Sequence[str], needed: int) -> CorpusError:
         """What to say where files are missing, and where to get them.
@@ -251,6 +273,8 @@ def prepare(
 def write_split(folder: Path, request: Request, found: Sequence[Labelled]) -> list[Session]:
     """Write ``SPLIT.jsonl`` and what it names, ``rttm/SESSION.rttm`` and ``uem/SESSION.uem``.
 
+    Of sessions with several recordings, the mean of them is written to ``audio/SESSION.flac``.
+
     Turns end where the recording ends. The manifest comes last: where it is, the rest is.
 
     Args:
@@ -275,8 +299,16 @@ def write_split(folder: Path, request: Request, found: Sequence[Labelled]) -> li
     turns: dict[str, list[Turn]] = {}
     regions: dict[str, Sequence[Segment]] = {}
     late: dict[str, float] = {}
+    mixes: dict[Path, Sequence[Path]] = {}
     for labelled in found:
-        name, duration = labelled.session_id, audio_info(labelled.audio).duration
+        name, audio = labelled.session_id, labelled.audio
+        parts = [audio] if isinstance(audio, Path) else audio
+        duration = max(audio_info(part).duration for part in parts)
+        if len(parts) > 1:
+            audio = folder / "audio" / f"{name}.flac"
+            mixes[audio] = parts
+        else:
+            audio = parts[0]
         last = max((turn.end for turn in labelled.turns), default=0.0)
         if last > duration + TOLERANCE:
             late[name] = last - duration
@@ -285,11 +317,11 @@ def write_split(folder: Path, request: Request, found: Sequence[Labelled]) -> li
         regions[name] = whole if labelled.regions is None else labelled.regions
         session = Session(
             name,
-            full_path(labelled.audio),
+            full_path(audio),
             duration=round(duration, 6),
             uem=folder / "uem" / f"{name}.uem",
             extra={**keys, **labelled.extra},
-            where=str(labelled.audio),
+            where=str(audio),
         )
         sessions.append(session)
     if late:
@@ -298,12 +330,26 @@ def write_split(folder: Path, request: Request, found: Sequence[Labelled]) -> li
             f"turns of {len(late)} sessions pass the end of the recording, by up to "
             f"{late[worst]:.2f} s ({worst!r}); they are cut there"
         )
+    for path, parts in mixes.items():
+        _write_mean(path, parts)
     sessions = write_references(sessions, turns, folder / "rttm")
     (folder / "uem").mkdir(exist_ok=True)
     for name, scored in regions.items():
         write_uem(folder / "uem" / f"{name}.uem", {name: scored})
     write_manifest(folder / f"{request.split}.jsonl", sessions)
     return sessions
+
+
+def _write_mean(path: Path, recordings: Sequence[Path]) -> None:
+    """Write the mean of recordings, 16 kHz FLAC; the shorter ones end in silence."""
+    longest = max(audio_info(recording).num_samples_at(SAMPLE_RATE) for recording in recordings)
+    mean = np.zeros(longest, dtype=np.float32)
+    for recording in recordings:
+        waveform = read_audio(recording)
+        mean[: len(waveform)] += waveform / len(recordings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as beside:
+        soundfile.write(beside, mean, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
 def read_list(path: str | Path) -> list[str]:
