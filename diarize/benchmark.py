@@ -2,7 +2,7 @@
 
 A recipe's ``prepare.py`` says what is true of its corpus, a `Benchmark`, and how sessions of it
 are read, a function from `Request` to `Labelled`. What all of them share is here: the command
-line, the search for files, and what is written.
+line, and the search for files.
 """
 
 import argparse
@@ -14,17 +14,11 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
-from diarize.audio import SAMPLE_RATE, TOLERANCE, audio_info, read_audio
 from diarize.errors import CorpusError, DiarizeError
-from diarize.files import in_words, read_lines, replacing
+from diarize.files import in_words, read_lines
 from diarize.formats.rttm import read_rttm
-from diarize.formats.uem import write_uem
-from diarize.manifest import Session, write_manifest
-from diarize.manifest.exchange import full_path, write_references
-from diarize.turns import Segment, Turn, clip
+from diarize.manifest.split import Labelled, write_split
+from diarize.turns import Turn
 
 OTHERS = "forced_alignment"
 """The reference that is read from RTTM files of others, which ``--rttm`` names."""
@@ -50,25 +44,6 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A session of a corpus, and the truth of it.
-
-    Attributes:
-        session_id: field 2 of RTTM.
-        audio: its recording, all of it; of several that began together, the mean is written.
-        turns: who spoke when, seconds of the recording.
-        regions: what is scored; None is the whole recording.
-        extra: further keys of its manifest line.
-    """
-
-    session_id: str
-    audio: Path | Sequence[Path]
-    turns: Sequence[Turn]
-    regions: Sequence[Segment] | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Request:
     """What is to be prepared.
 
@@ -90,24 +65,26 @@ class Request:
     rttm: Path | None = None
     notes: list[str] = field(default_factory=list)
 
-    def find(self, names: Mapping[str, str]) -> dict[str, Path]:
+    def find(self, names: Mapping[str, str | Sequence[str]]) -> dict[str, Path]:
         """The file of each name, sought anywhere below the corpus.
 
         Args:
             names: by whatever the caller likes, the file's name, or the end of its path such as
-                ``Bmr021/chan6.sph``; ``*`` stands for anything within a name. Upper and lower
-                case are one.
+                ``Bmr021/chan6.sph``, or several that it may have; ``*`` stands for anything
+                within a name. Upper and lower case are one.
 
         Raises:
             CorpusError: if any is missing, with all that are, or one is there twice.
         """
         found, missing = {}, []
-        for key, name in names.items():
-            matches = {path.resolve(): path for path in self._matches(name.lower())}
+        for key, known in names.items():
+            ends = [known] if isinstance(known, str) else known
+            name = " or ".join(ends)
+            matches = {path.resolve(): path for end in ends for path in self._matches(end.lower())}
             if len(matches) > 1:
                 first, second = sorted(matches.values())[:2]
                 raise CorpusError(
-                    f"{self.corpus}: {name!r} is {first} and {second}, but one is needed. Name a "
+                    f"{self.corpus}: {name} is {first} and {second}, but one is needed. Name a "
                     "folder that has only one of them."
                 )
             if matches:
@@ -117,6 +94,20 @@ class Request:
         if missing:
             raise self.lacks(missing, len(names))
         return found
+
+    def lacks(self, missing: Sequence[str], needed: int) -> CorpusError:
+        """What to say where files are missing, and where to get them.
+
+        Args:
+            missing: their names.
+            needed: how many there should be.
+        """
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        return CorpusError(
+            f"{self.corpus}: lacks {len(missing)} of {needed} files "
+            f"({', '.join(missing[:5])}{more}), but {self.split} of {self.benchmark.name} needs "
+            f"all. {self.benchmark.source}"
+        )
 
     def files(self, name: str) -> list[Path]:
         """Every file whose path ends as `find` is told, sorted; that there is none is no fault."""
@@ -137,25 +128,18 @@ class Request:
             )
         return sessions.get(session_id, [])
 
-    def lacks(self, missing: Sequence[str], needed: int) -> CorpusError:
-        """What to say where files are missing, and where to get them.
-
-        Args:
-            missing: their names.
-            needed: how many there should be.
-        """
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        return CorpusError(
-            f"{self.corpus}: lacks {len(missing)} of {needed} files "
-            f"({', '.join(missing[:5])}{more}), but {self.split} of {self.benchmark.name} needs "
-            f"all. {self.benchmark.source}"
-        )
-
-    def turns_of_others(self, session_ids: Iterable[str]) -> dict[str, list[Turn]]:
+    def turns_of_others(
+        self, session_ids: Iterable[str], ours: Callable[[str], str] = str
+    ) -> dict[str, list[Turn]]:
         """Turns of each session from RTTM files that others have made, found by the ids inside.
 
+        Args:
+            session_ids: whose turns.
+            ours: what we call the session that has an id there.
+
         Raises:
-            CorpusError: if ``rttm`` is not given or lacks a session, or two files hold one.
+            CorpusError: if ``rttm`` is not given or lacks a session, or holds two sorts of turns
+                for one.
             RttmError: if a file cannot be read.
         """
         if self.rttm is None:
@@ -166,21 +150,22 @@ class Request:
         found: dict[str, list[Turn]] = {}
         places: dict[str, Path] = {}
         wanted = dict.fromkeys(session_ids)
-        for path in sorted(self.rttm.rglob("*.rttm")):
-            for name, turns in read_rttm(path).items():
-                if name in found and name in wanted:
+        for path in sorted(self.rttm.rglob("*rttm")):
+            for known, turns in read_rttm(path).items() if path.is_file() else ():
+                name = ours(known)
+                if name in wanted and found.get(name, turns) != turns:
                     raise CorpusError(
-                        f"{path}: holds session {name!r}, but so does {places[name]}. Name a "
-                        "folder that has only one of them."
+                        f"{path}: holds session {name!r}, but so does {places[name]}, with other "
+                        "turns. Name a folder that has only one of them."
                     )
                 found[name], places[name] = turns, path
         missing = [name for name in wanted if name not in found]
         if missing:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise CorpusError(
-                f"{self.rttm}: no *.rttm here holds {', '.join(map(repr, missing[:5]))}{more}, but "
-                f"{self.split} of {self.benchmark.name} has {len(wanted)} sessions, and each needs "
-                "its turns. Is the folder whole?"
+                f"{self.rttm}: no RTTM file here holds {', '.join(map(repr, missing[:5]))}{more}, "
+                f"but {self.split} of {self.benchmark.name} has {len(wanted)} sessions, and each "
+                "needs its turns. Is the folder whole?"
             )
         return {name: found[name] for name in wanted}
 
@@ -255,12 +240,20 @@ def prepare(
             raise CorpusError(
                 f"{request.corpus}: is no folder, but {benchmark.name} is one. {benchmark.source}"
             )
-        sessions = write_split(output, request, read(request))
+        found = read(request)
+        if not found:
+            raise CorpusError(
+                f"{request.corpus}: has no session of {request.split}, but a split has some. "
+                f"{benchmark.source}"
+            )
+        keys = {"label": "infer", "text": "-", "corpus": benchmark.name}
+        keys |= {name: getattr(request, name) for name in ("split", "microphone", "reference")}
+        sessions, notes = write_split(output, request.split, found, keys)
     except (DiarizeError, OSError) as error:
         said = in_words(error) if isinstance(error, OSError) else str(error)
         print(f"prepare.py: {said}", file=sys.stderr)
         return 1
-    for note in request.notes:
+    for note in (*request.notes, *notes):
         print(f"prepare.py: note: {note}", file=sys.stderr)
     hours = sum(session.duration or 0.0 for session in sessions) / 3600
     print(
@@ -268,88 +261,6 @@ def prepare(
         f"{request.microphone}, {request.reference}"
     )
     return 0
-
-
-def write_split(folder: Path, request: Request, found: Sequence[Labelled]) -> list[Session]:
-    """Write ``SPLIT.jsonl`` and what it names, ``rttm/SESSION.rttm`` and ``uem/SESSION.uem``.
-
-    Of sessions with several recordings, the mean of them is written to ``audio/SESSION.flac``.
-
-    Turns end where the recording ends. The manifest comes last: where it is, the rest is.
-
-    Args:
-        folder: made if need be.
-        request: what the sessions are; its notes are told what was cut.
-        found: the sessions.
-
-    Raises:
-        CorpusError: if there are none.
-        ManifestError: if two sessions share an id, or what is there holds another reference.
-        AudioError: if a recording cannot be read.
-        RttmError: for a name that RTTM cannot hold.
-    """
-    if not found:
-        raise CorpusError(
-            f"{request.corpus}: has no session of {request.split}, but a split has some. "
-            f"{request.benchmark.source}"
-        )
-    keys = {"label": "infer", "text": "-", "corpus": request.benchmark.name}
-    keys |= {name: getattr(request, name) for name in ("split", "microphone", "reference")}
-    sessions: list[Session] = []
-    turns: dict[str, list[Turn]] = {}
-    regions: dict[str, Sequence[Segment]] = {}
-    late: dict[str, float] = {}
-    mixes: dict[Path, Sequence[Path]] = {}
-    for labelled in found:
-        name, audio = labelled.session_id, labelled.audio
-        parts = [audio] if isinstance(audio, Path) else audio
-        duration = max(audio_info(part).duration for part in parts)
-        if len(parts) > 1:
-            audio = folder / "audio" / f"{name}.flac"
-            mixes[audio] = parts
-        else:
-            audio = parts[0]
-        last = max((turn.end for turn in labelled.turns), default=0.0)
-        if last > duration + TOLERANCE:
-            late[name] = last - duration
-        turns[name] = clip(labelled.turns, 0.0, duration)
-        whole = [Segment(0.0, duration)]
-        regions[name] = whole if labelled.regions is None else labelled.regions
-        session = Session(
-            name,
-            full_path(audio),
-            duration=round(duration, 6),
-            uem=folder / "uem" / f"{name}.uem",
-            extra={**keys, **labelled.extra},
-            where=str(audio),
-        )
-        sessions.append(session)
-    if late:
-        worst = max(late, key=late.__getitem__)
-        request.notes.append(
-            f"turns of {len(late)} sessions pass the end of the recording, by up to "
-            f"{late[worst]:.2f} s ({worst!r}); they are cut there"
-        )
-    for path, parts in mixes.items():
-        _write_mean(path, parts)
-    sessions = write_references(sessions, turns, folder / "rttm")
-    (folder / "uem").mkdir(exist_ok=True)
-    for name, scored in regions.items():
-        write_uem(folder / "uem" / f"{name}.uem", {name: scored})
-    write_manifest(folder / f"{request.split}.jsonl", sessions)
-    return sessions
-
-
-def _write_mean(path: Path, recordings: Sequence[Path]) -> None:
-    """Write the mean of recordings, 16 kHz FLAC; the shorter ones end in silence."""
-    longest = max(audio_info(recording).num_samples_at(SAMPLE_RATE) for recording in recordings)
-    mean = np.zeros(longest, dtype=np.float32)
-    for recording in recordings:
-        waveform = read_audio(recording)
-        mean[: len(waveform)] += waveform / len(recordings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as beside:
-        soundfile.write(beside, mean, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
 def read_list(path: str | Path) -> list[str]:

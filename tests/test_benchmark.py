@@ -1,4 +1,4 @@
-"""benchmark: files of a corpus found, a split of it written; and what is true of every recipe."""
+"""benchmark: files of a corpus found; and what is true of every recipe."""
 
 import os
 import re
@@ -6,13 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from miniatures import RECIPES, regions, truth, write, write_noise
+from miniatures import RECIPES, write
 from scripts import load_script
 
-from diarize.benchmark import Benchmark, Labelled, Request, prepare, read_list, write_split
-from diarize.errors import CorpusError, ManifestError
-from diarize.manifest import read_manifest
-from diarize.turns import Segment, Turn
+from diarize.benchmark import Benchmark, Request, prepare, read_list
+from diarize.errors import CorpusError
+from diarize.turns import Turn
 
 TALKS = Benchmark(
     "Talks",
@@ -32,7 +31,7 @@ def request_of(corpus: Path, **asked: Path) -> Request:
 def test_files_are_found_by_the_end_of_their_path(tmp_path: Path) -> None:
     for name in ("a/Bmr1/chan6.sph", "a/Bmr2/chan6.sph", "b/T1_mix_MS801.WAV"):
         write(tmp_path / name, "")
-    wanted = {"one": "bmr1/chan6.sph", "two": "Bmr2/chan6.sph", "three": "t1_mix_*.wav"}
+    wanted = {"one": "bmr1/chan6.sph", "two": "Bmr2/chan6.sph", "three": ("t1.wav", "t1_mix_*.wav")}
     assert request_of(tmp_path).find(wanted) == {
         "one": tmp_path / "a/Bmr1/chan6.sph",
         "two": tmp_path / "a/Bmr2/chan6.sph",
@@ -52,7 +51,7 @@ def test_links_are_followed_and_a_circle_ends(tmp_path: Path) -> None:
 def test_a_file_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write(tmp_path / folder / "one.wav", "")
-    with pytest.raises(CorpusError, match=r"'one\.wav' is .*a/one\.wav and .*b/one\.wav, but one"):
+    with pytest.raises(CorpusError, match=r"one\.wav is .*a/one\.wav and .*b/one\.wav, but one"):
         request_of(tmp_path).find({"": "one.wav"})
 
 
@@ -65,46 +64,39 @@ def test_all_that_is_missing_is_named_with_the_place_to_get_it(tmp_path: Path) -
     )
     with pytest.raises(CorpusError, match=message):
         request_of(tmp_path).find(names)
+    with pytest.raises(CorpusError, match=r"lacks 1 of 1 files \(4\.wav or 4\.flac\)"):
+        request_of(tmp_path).find({"": ("4.wav", "4.flac")})
 
 
 def test_turns_of_others_are_found_by_the_ids_inside(tmp_path: Path) -> None:
     write(tmp_path / "x" / "all.rttm", "SPEAKER a 1 0 1 <NA> <NA> A <NA> <NA>\n")
     request = request_of(tmp_path, rttm=tmp_path)
     assert request.turns_of_others(["a"]) == {"a": [Turn(0.0, 1.0, "A")]}
-    with pytest.raises(CorpusError, match=r"no \*\.rttm here holds 'b', but test of Talks has 2"):
+    with pytest.raises(CorpusError, match=r"no RTTM file here holds 'b', but test of Talks has 2"):
         request.turns_of_others(["a", "b"])
+    write(tmp_path / "y" / "b_rttm", "SPEAKER a_U06 1 0 1 <NA> <NA> A <NA> <NA>\n")
+    twice = request.turns_of_others(["a"], lambda name: name.removesuffix("_U06"))
+    assert twice == {"a": [Turn(0.0, 1.0, "A")]}
     write(tmp_path / "y" / "a.rttm", "SPEAKER a 1 0 2 <NA> <NA> A <NA> <NA>\n")
     with pytest.raises(CorpusError, match=r"y/a\.rttm: holds session 'a', but so does .*all\.rttm"):
         request.turns_of_others(["a"])
 
 
-def test_a_split_is_a_manifest_with_rttm_and_uem(tmp_path: Path) -> None:
-    turns = [Turn(0.5, 1.0, "B"), Turn(0.0, 0.75, "A")]
-    found = [
-        Labelled("one", write_noise(tmp_path / "one.wav", 2.0), turns),
-        Labelled(
-            "two", write_noise(tmp_path / "two.wav", 2.0), [], [Segment(0.5, 1.5)], {"room": "big"}
-        ),
-    ]
-    request = request_of(tmp_path)
-    written = write_split(tmp_path / "data", request, found)
-    assert [session.session_id for session in written] == ["one", "two"]
-    one, two = read_manifest(tmp_path / "data" / "test.jsonl")
-    assert truth(one) == [(0.0, 0.75, "A"), (0.5, 1.0, "B")]
-    assert (regions(one), regions(two), truth(two)) == ([(0.0, 2.0)], [(0.5, 1.5)], [])
-    assert (one.num_speakers, two.num_speakers) == (2, 0)
-    said = {"corpus": "Talks", "split": "test", "microphone": "far", "reference": "words"}
-    assert one.extra == {"label": "infer", "text": "-", **said}
-    assert two.extra == {**one.extra, "room": "big"}
-    assert request.notes == []
+def test_every_file_of_a_name_is_found(tmp_path: Path) -> None:
+    for name in ("v1/MTG/MTG_2/devices.json", "v1/MTG/MTG_1/devices.json", "v2/devices.json"):
+        write(tmp_path / name, "[]")
+    found = request_of(tmp_path).files("v1/MTG/*/devices.json")
+    assert [path.parent.name for path in found] == ["MTG_1", "MTG_2"]
+    assert request_of(tmp_path).files("v3/*.json") == []
 
 
-def test_another_reference_is_not_written_over(tmp_path: Path) -> None:
-    audio = write_noise(tmp_path / "one.wav", 2.0)
+def test_an_rttm_of_another_session_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.rttm", "SPEAKER a 1 0 1 <NA> <NA> A <NA> <NA>\n")
     request = request_of(tmp_path)
-    write_split(tmp_path / "data", request, [Labelled("one", audio, [Turn(0.0, 1.0, "A")])])
-    with pytest.raises(ManifestError, match="holds another reference"):
-        write_split(tmp_path / "data", request, [Labelled("one", audio, [Turn(0.0, 1.5, "A")])])
+    assert request.turns_in(path, "a") == [Turn(0.0, 1.0, "A")]
+    assert request.turns_in(write(tmp_path / "b.rttm", ""), "b") == []
+    with pytest.raises(CorpusError, match=r"a\.rttm: holds session 'a', but 'b' is sought there"):
+        request.turns_in(path, "b")
 
 
 def test_no_session_is_no_split(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
