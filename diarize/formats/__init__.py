@@ -1,1 +1,1 @@
-"""File formats, one per module: rttm, uem, json, nxt and textgrid."""
+"""File formats, one per module: rttm, uem, json, nxt, seglst and textgrid."""

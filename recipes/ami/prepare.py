@@ -71,17 +71,21 @@ def spoken(request: Request, meetings: Sequence[str]) -> dict[str, list[Turn]]:
     silent = [f"words/{name}.*.words.xml" for name in meetings if not files[name]]
     if silent:
         raise request.lacks(silent, len(meetings))
+    kinds = KINDS[request.reference]
     turns: dict[str, list[Turn]] = {}
     untimed = 0
     for name, paths in files.items():
         turns[name] = []
         for path in paths:
             agent = path.name.split(".")[1]
-            heard = [s for s in read_words(path) if s.kind in KINDS[request.reference]]
-            heard = [sound for sound in heard if not sound.punctuation]
-            untimed += sum(not sound.timed for sound in heard)
             speaker = people.get((name, agent)) or f"{name}.{agent}"
-            turns[name] += [Turn(sound.start, sound.end, speaker) for sound in heard if sound.timed]
+            for sound in read_words(path):
+                if sound.kind not in kinds or sound.punctuation:
+                    continue
+                if sound.start is None or sound.end is None or sound.end < sound.start:
+                    untimed += 1
+                else:
+                    turns[name].append(Turn(sound.start, sound.end, speaker))
         turns[name] = merge(turns[name])
     if untimed:
         request.notes.append(
