@@ -29,7 +29,7 @@ ROWS = [
     ),
     (1, "capture experiment gap latency liveturns recording speech stitching", LEVEL_1),
     (1, "manifest", LEVEL_1),
-    (1, "benchmark rooms", LEVEL_1),
+    (1, "benchmark librispeech rooms", LEVEL_1),
     (2, "augment", LEVEL_2),
     (2, "cache corpus encoder.transformer frontend.log_mel losses muon voices", LEVEL_2),
     (2, "recompute slots", LEVEL_2),
