@@ -1,5 +1,10 @@
 """What the tests of benchmark recipes share: small corpora in the layout of the large ones."""
 
+import io
+import os
+import subprocess
+import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +22,17 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 def write_noise(path: Path, seconds: float, rate: int = 16000, channels: int = 1) -> Path:
     """A recording of faint noise, with its folder; the ending says the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (round(seconds * rate), channels)
-    noise = np.random.default_rng(0).normal(0.0, 0.01, shape)
-    container = {".sph": "NIST"}.get(path.suffix)
-    soundfile.write(path, noise, rate, format=container, subtype="PCM_16")
+    path.write_bytes(_noise(path.suffix, seconds, rate, channels))
     return path
+
+
+@lru_cache
+def _noise(suffix: str, seconds: float, rate: int, channels: int) -> bytes:
+    container = {".sph": "NIST"}.get(suffix.lower(), suffix[1:].upper())
+    noise = np.random.default_rng(0).normal(0.0, 0.01, (round(seconds * rate), channels))
+    content = io.BytesIO()
+    soundfile.write(content, noise, rate, format=container, subtype="PCM_16")
+    return content.getvalue()
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -55,3 +66,11 @@ def regions(session: Session) -> list[tuple[float, float]]:
     """What is scored of a session as it was written."""
     assert session.uem is not None
     return [(region.start, region.end) for region in read_uem(session.uem)[session.session_id]]
+
+
+def run_recipe(recipe: str, *options: str) -> subprocess.CompletedProcess:
+    """What ``run.sh`` says, by the interpreter that runs the tests."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(RECIPES.parent)}
+    command = ["bash", str(RECIPES / recipe / "run.sh"), *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -1,16 +1,14 @@
 """recipes/ami on a miniature of the corpus: every meeting, speaker and time arrives."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from miniatures import RECIPES, prepared, regions, run, truth, write, write_noise
+from miniatures import RECIPES, prepared, regions, run, run_recipe, truth, write, write_noise
 
 from diarize.benchmark import read_list
 from diarize.manifest import check_manifest
+from diarize.turns import Turn, clip, merge
 
 LISTS = RECIPES.parent / "manifests" / "ami"
 NITE = 'xmlns:nite="http://nite.sourceforge.net/"'
@@ -190,11 +188,38 @@ def test_what_argparse_refuses_is_usage(corpus: Path, tmp_path: Path) -> None:
             run("ami", corpus, tmp_path / "data", option, wrong)
 
 
+def test_lhotse_hears_the_same_words(tmp_path: Path) -> None:
+    """The same words, that is: its segments hold the pauses between them."""
+    pytest.importorskip("lhotse")
+    from lhotse.recipes.ami import parse_ami_annotations
+
+    corpus = build(tmp_path / "ami", read_list(LISTS / "test.txt"))
+    manual = corpus / "ami_public_manual_1.6.2"
+    for path in manual.glob("words/*.A.words.xml"):  # which lhotse reads as UTF-8
+        path.write_bytes(path.read_bytes().replace(b"\xef", b"i"))
+    sessions = prepared("ami", corpus, tmp_path / "data")
+    for session in sessions:
+        for agent in ("A", "B"):
+            name = f"{session.session_id}.{agent}.segments.xml"
+            segment = '<segment transcriber_start="0.0" transcriber_end="4.5"/>'
+            write(manual / "segments" / name, f"<root>{segment}</root>")
+    theirs: dict[str, list[Turn]] = {}
+    for (meeting, speaker, _), segments in parse_ami_annotations(manual).items():
+        words = [word for segment in segments for word in segment.words]
+        theirs.setdefault(meeting, []).extend(
+            Turn(word.start, round(word.end, 4), speaker) for word in words
+        )
+    for session in sessions:
+        found = clip(merge(theirs[session.session_id]), 0.0, SECONDS)
+        assert truth(session) == [(turn.start, turn.end, turn.speaker) for turn in found]
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_whole_recipe_runs(corpus: Path, tmp_path: Path) -> None:
     output = tmp_path / "exp"
     options = ("--corpus", str(corpus), "--split", "test", "--output", str(output))
-    done = recipe(*options)
+    done = run_recipe("ami", *options)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (output / "data").glob("*/*.jsonl")] == ["test.jsonl"]
     assert len(list((output / "sys" / "default.sdm.test").glob("*.rttm"))) == 16
@@ -206,16 +231,8 @@ def test_the_whole_recipe_runs(corpus: Path, tmp_path: Path) -> None:
     table = scores.with_suffix(".txt").read_text()
     assert table.count("\n") == 4 + 16
     assert done.stdout.splitlines()[-1] == table.splitlines()[-1]
-    again = recipe(*options, "--stop_stage", "2")
+    again = run_recipe("ami", *options, "--stop_stage", "2")
     assert (again.returncode, again.stderr) == (0, "")
-
-
-def recipe(*options: str) -> subprocess.CompletedProcess:
-    """What ``run.sh`` says, by the interpreter that runs the tests."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(RECIPES.parent)}
-    command = ["bash", str(RECIPES / "ami" / "run.sh"), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -227,13 +244,13 @@ def recipe(*options: str) -> subprocess.CompletedProcess:
     ],
 )
 def test_what_the_shell_refuses_is_usage(options: tuple[str, ...], message: str) -> None:
-    done = recipe(*options)
+    done = run_recipe("ami", *options)
     assert done.returncode == 2
     assert message in done.stderr
 
 
 def test_a_fault_of_the_corpus_ends_the_recipe(tmp_path: Path) -> None:
-    done = recipe("--corpus", str(tmp_path), "--output", str(tmp_path / "exp"))
+    done = run_recipe("ami", "--corpus", str(tmp_path), "--output", str(tmp_path / "exp"))
     assert done.returncode == 1
     assert "prepare.py: " in done.stderr and "lacks 18 of 18 files" in done.stderr
     assert not (tmp_path / "exp" / "data").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from miniatures import RECIPES, prepared, regions, run, truth, write, write_noise
+from miniatures import RECIPES, prepared, regions, run, run_recipe, truth, write, write_noise
 
 from diarize.audio import read_audio
 from diarize.benchmark import read_list
@@ -69,7 +69,7 @@ def test_parties_begin_behind_the_introductions(
 
 def test_worn_microphones_are_mixed(chime6: Path, tmp_path: Path) -> None:
     first, _ = prepared("chime6", chime6, tmp_path / "data", "--microphone", "mhm")
-    assert first.audio == tmp_path / "data" / "audio" / "S01.flac"
+    assert first.audio == tmp_path / "data" / "audio" / "eval" / "S01.flac"
     worn = chime6 / "CHiME6" / "audio" / "eval"
     mean = sum(read_audio(worn / f"S01_{person}.wav") for person in PEOPLE) / 4
     np.testing.assert_allclose(read_audio(first.audio), mean, atol=1e-4)
@@ -221,6 +221,29 @@ def test_what_notsofar_lacks_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run("notsofar1", corpus, tmp_path / "data", "--split", "dev") == 1
     assert "devices.json: is no list of devices with wav_file_names" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_model_is_trained_on_the_corpus(tmp_path: Path) -> None:
+    corpus = build_notsofar(tmp_path / "corpus", "240825.1_dev1", 1)
+    build_notsofar(corpus, "240825.1_train", 2)
+    few = ("trainer.max_steps=2", "data.num_workers=0", "data.window=3")
+    options = ["--corpus", str(corpus), "--split", "dev", "--output", str(tmp_path / "exp")]
+    options += ["--stop_stage", "2"]
+    for setting in ("conf/tiny.yaml", *few):
+        options += ["--train", setting]
+    done = run_recipe("notsofar1", *options)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "exp" / "train" / "checkpoints" / "last.ckpt").is_file()
+    found = {path.stem for path in (tmp_path / "exp" / "sys" / "train.sc.dev").glob("*.rttm")}
+    assert found == {"MTG_32000_sc_meetup_0", "MTG_32000_sc_rockfall_2"}
+
+
+def test_a_corpus_without_a_training_split_is_not_trained_on() -> None:
+    done = run_recipe("libricss", "--corpus", ".", "--train", "conf/tiny.yaml")
+    assert done.returncode == 2
+    assert "--train is given, but this corpus has no training split" in done.stderr
 
 
 # --- LibriCSS

@@ -166,7 +166,7 @@ def test_alimeeting_arrives(
 def test_alimeeting_near_is_the_mean_of_the_headsets(alimeeting: Path, tmp_path: Path) -> None:
     options = ("--split", "train", "--microphone", "near")
     first, _ = prepared("alimeeting", alimeeting, tmp_path / "data", *options)
-    assert first.audio.resolve() == tmp_path / "data" / "audio" / "R0003_M0046.flac"
+    assert first.audio.resolve() == tmp_path / "data" / "audio" / "train" / "R0003_M0046.flac"
     waveform = read_audio(first.audio)
     assert waveform[:: 16000 // 2][:3] == pytest.approx([0.6] * 3, abs=1e-4)
     assert waveform[[-1, -16000 // 10 - 1]] == pytest.approx([0.1, 0.3], abs=1e-4)

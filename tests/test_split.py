@@ -66,7 +66,7 @@ def test_of_several_recordings_the_mean_is_written(
     found = [Labelled("one", [tmp_path / "a.wav", tmp_path / "b.wav"], [])]
     write_split(tmp_path / "data", "test", found, KEYS)
     (session,) = read_manifest(tmp_path / "data" / "test.jsonl")
-    assert session.audio == tmp_path / "data" / "audio" / "one.flac"
+    assert session.audio == tmp_path / "data" / "audio" / "test" / "one.flac"
     assert session.duration == 2.5
     expected = ramp / 2
     expected[:8000] += 0.25

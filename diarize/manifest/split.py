@@ -41,9 +41,9 @@ class Labelled:
 def write_split(
     folder: Path, split: str, found: Sequence[Labelled], keys: Mapping[str, str]
 ) -> tuple[list[Session], list[str]]:
-    """Write ``SPLIT.jsonl`` and what it names, ``rttm/SESSION.rttm`` and ``uem/SESSION.uem``.
+    """Write ``SPLIT.jsonl`` and what it names, ``rttm/SPLIT/SESSION.rttm`` and ``uem/`` likewise.
 
-    Of sessions with several recordings, the mean of them is written to ``audio/SESSION.flac``.
+    Of sessions with several recordings, the mean of them is written to ``audio/SPLIT/``.
     Turns and regions end where the recording ends. The manifest comes last: where it is, the rest
     is.
 
@@ -72,7 +72,7 @@ def write_split(
         duration = max(audio_info(part).duration for part in parts)
         place = parts[0]
         if len(parts) > 1:
-            place = folder / "audio" / f"{name}.flac"
+            place = folder / "audio" / split / f"{name}.flac"
             means[place] = parts
         last = max((turn.end for turn in labelled.turns), default=0.0)
         if last > duration + TOLERANCE:
@@ -84,7 +84,7 @@ def write_split(
             name,
             full_path(place),
             duration=round(duration, 6),
-            uem=folder / "uem" / f"{name}.uem",
+            uem=folder / "uem" / split / f"{name}.uem",
             extra={**keys, **labelled.extra},
             where=str(place),
         )
@@ -96,12 +96,12 @@ def write_split(
             f"turns of {len(late)} sessions pass the end of the recording, by up to "
             f"{late[worst]:.2f} s ({worst!r}); they are cut there"
         )
-    sessions = write_references(sessions, turns, folder / "rttm")
+    sessions = write_references(sessions, turns, folder / "rttm" / split)
     for path, parts in means.items():
         _write_mean(path, parts)
-    (folder / "uem").mkdir(exist_ok=True)
+    (folder / "uem" / split).mkdir(parents=True, exist_ok=True)
     for name, segments in regions.items():
-        write_uem(folder / "uem" / f"{name}.uem", {name: segments})
+        write_uem(folder / "uem" / split / f"{name}.uem", {name: segments})
     write_manifest(folder / f"{split}.jsonl", sessions)
     return sessions, notes
 
