@@ -53,7 +53,7 @@ class Request:
         split: one of the benchmark's.
         microphone: likewise.
         reference: likewise.
-        rttm: folder of RTTM files that others have made, where they are the reference.
+        rttm: RTTM file that others have made, or a folder of them, where they are the reference.
         notes: what the user must know besides; readers add to it.
     """
 
@@ -144,14 +144,15 @@ class Request:
         """
         if self.rttm is None:
             raise CorpusError(
-                f"{self.benchmark.name}: the reference is {self.reference}, but no folder of its "
-                "RTTM files is given. Give --rttm DIR."
+                f"{self.benchmark.name}: the reference is {self.reference}, but no RTTM of "
+                "it is given. Give --rttm, a file or a folder of them."
             )
         found: dict[str, list[Turn]] = {}
         places: dict[str, Path] = {}
         wanted = dict.fromkeys(session_ids)
-        for path in sorted(self.rttm.rglob("*rttm")):
-            for known, turns in read_rttm(path).items() if path.is_file() else ():
+        files = [self.rttm, *sorted(self.rttm.rglob("*rttm"))]
+        for path in filter(Path.is_file, files):
+            for known, turns in read_rttm(path).items():
                 name = ours(known)
                 if name in wanted and found.get(name, turns) != turns:
                     raise CorpusError(
@@ -230,8 +231,13 @@ def prepare(
             help=f"{', '.join(choices)}; default: {choices[0]}",
         )  # fmt: skip
     if OTHERS in benchmark.references:
-        parser.add_argument("--rttm", metavar="DIR", type=Path, help=f"RTTM files of {OTHERS}")
+        parser.add_argument("--rttm", metavar="PATH", type=Path, help=f"RTTM of {OTHERS}")
     args = parser.parse_args(arguments)
+    if getattr(args, "rttm", None) and args.reference != OTHERS:
+        parser.error(
+            f"--rttm is given, but the reference is {args.reference}, which is not read from "
+            f"there. Leave it out, or give --reference {OTHERS}"
+        )
     output = args.output
     del args.output
     request = Request(benchmark, **vars(args))

@@ -1,6 +1,6 @@
 # What the recipes of benchmark sets share: a run.sh says what is true of its corpus, and sources this.
 #   recipes/NAME/run.sh --corpus DIR [--split NAME]... [--microphone NAME] [--reference NAME]
-#     [--rttm DIR] [--model NAME|PATH] [--train FILE|KEY=VALUE]... [--output DIR] [--stage N]
+#     [--rttm PATH] [--model NAME|PATH] [--train FILE|KEY=VALUE]... [--output DIR] [--stage N]
 #     [--stop_stage N] [-- OPTION OF diarize infer...]
 # Stages: 0 prepare  1 train  2 infer  3 score. What is there is not made again: remove it for that.
 # --split, --microphone, --reference: see prepare.py; without them, what is conventional.

@@ -70,8 +70,10 @@ def test_all_that_is_missing_is_named_with_the_place_to_get_it(tmp_path: Path) -
 
 def test_turns_of_others_are_found_by_the_ids_inside(tmp_path: Path) -> None:
     write(tmp_path / "x" / "all.rttm", "SPEAKER a 1 0 1 <NA> <NA> A <NA> <NA>\n")
+    alone = request_of(tmp_path, rttm=tmp_path / "x" / "all.rttm")
     request = request_of(tmp_path, rttm=tmp_path)
-    assert request.turns_of_others(["a"]) == {"a": [Turn(0.0, 1.0, "A")]}
+    for place in (alone, request):
+        assert place.turns_of_others(["a"]) == {"a": [Turn(0.0, 1.0, "A")]}
     with pytest.raises(CorpusError, match=r"no RTTM file here holds 'b', but test of Talks has 2"):
         request.turns_of_others(["a", "b"])
     write(tmp_path / "y" / "b_rttm", "SPEAKER a_U06 1 0 1 <NA> <NA> A <NA> <NA>\n")

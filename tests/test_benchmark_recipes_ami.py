@@ -151,7 +151,7 @@ MHM = ("--microphone", "mhm")
     [
         (MHM, "lacks 16 of 16 files (EN2002a.Mix-Headset.wav, EN2002b.Mix-Headset.wav, "),
         (("--split", "train"), "lacks 134 of 134 files (EN2001a.Array1-01.wav, "),
-        (("--reference", "forced_alignment"), "the reference is forced_alignment, but no folder"),
+        (("--reference", "forced_alignment"), "the reference is forced_alignment, but no RTTM of"),
         (("--reference", "forced_alignment", "--rttm", "nowhere"), "and 11 more, but test of AMI"),
     ],
 )
@@ -183,7 +183,8 @@ def test_the_annotation_may_be_what_is_missing(
 
 
 def test_what_argparse_refuses_is_usage(corpus: Path, tmp_path: Path) -> None:
-    for option, wrong in (("--microphone", "ihm"), ("--split", "eval"), ("--reference", "words")):
+    refused = [("--microphone", "ihm"), ("--split", "eval"), ("--reference", "words")]
+    for option, wrong in (*refused, ("--rttm", "aligned")):
         with pytest.raises(SystemExit, match="2"):
             run("ami", corpus, tmp_path / "data", option, wrong)
 
