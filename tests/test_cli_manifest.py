@@ -89,7 +89,7 @@ def test_references_are_written_or_utterances_taken(capsys: pytest.CaptureFixtur
     [
         (["from-lhotse", "cuts.jsonl"], "lhotse", "lhotse"),
         (["to-lhotse", "m.jsonl", "cuts.jsonl"], "lhotse", "lhotse"),
-        (["from-database", "database.yml"], "pyannote", "score"),
+        (["from-database", "database.yml"], "pyannote", "database"),
     ],
 )
 def test_a_missing_extra_is_named(

@@ -50,7 +50,6 @@ ROWS = [
 
 # Packages that are imported inside the one function that needs them.
 INSIDE = {
-    "score": {"pyannote"},
     "gap": {"matplotlib"},
     "rooms": {"pyroomacoustics"},
     "picture": {"matplotlib"},

@@ -69,15 +69,6 @@ def test_all_takes_every_other_extra(setup_cfg: configparser.ConfigParser) -> No
     assert Requirement(everything).extras == set(extras) - {"all"}
 
 
-def test_training_brings_the_scorer_that_validation_asks(
-    setup_cfg: configparser.ConfigParser,
-) -> None:
-    extras = setup_cfg["options.extras_require"]
-    train = [Requirement(line) for line in extras["train"].split("\n") if line]
-    wanted = {extra for need in train if need.name == "diarize" for extra in need.extras}
-    assert "score" in wanted and "pyannote.metrics" in extras["score"]
-
-
 def test_base_install_stays_at_30_packages(base_requirements: list[Requirement]) -> None:
     packages = sorted(
         name for name in closure(base_requirements) if not name.startswith(ACCELERATOR_WHEELS)

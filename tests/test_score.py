@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -237,14 +236,6 @@ def test_self_overlap_is_noted() -> None:
     assert report.notes == [
         "in 1 session of the hypothesis ('a') turns of one speaker overlap; they count once"
     ]
-
-
-def test_missing_pyannote_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyannote.metrics.diarization", None)
-    with pytest.raises(
-        ScoreError, match=r"needs pyannote\.metrics.*pip install 'diarize\[score\]'"
-    ):
-        score([Turn(0, 1, "a")], [Turn(0, 1, "x")])
 
 
 # Times are centiseconds, so that sums of floats cannot hide or invent an overlap.

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 EXTRAS = {
     "lhotse": "lhotse",
     "matplotlib": "picture",
-    "pyannote": "score",
+    "pyannote": "database",
     "pyroomacoustics": "rooms",
     "pytorch_lightning": "train",
     "sounddevice": "microphone",

@@ -2,7 +2,7 @@
 
 ``database.yml`` says where recordings lie, and for each subset of a protocol which they are (a list
 of ``uri``), who speaks when (``annotation``, RTTM) and what of it counts (``annotated``, UEM).
-pyannote.database reads it, which comes with pyannote.metrics.
+pyannote.database reads it.
 """
 
 import sys
