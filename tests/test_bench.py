@@ -9,6 +9,8 @@ import pytest
 import soundfile
 
 from diarize.manifest import check_manifest
+from diarize.score import score_sessions
+from diarize.turns import merge
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +34,13 @@ def test_noises_and_rooms_can_be_simulated_with(bench: dict, tmp_path: Path) -> 
         assert check_manifest(manifest) == []
         made = [soundfile.info(path) for path in tmp_path.glob("*.wav")]
         assert sum(info.channels == channels for info in made) == 5
+
+
+def test_sessions_to_score_are_ten_minutes_of_a_hundred_turns(root: Path) -> None:
+    drawn = runpy.run_path(str(root / "recipes" / "bench" / "scoring.py"))["drawn"]
+    references, hypotheses = drawn(3)
+    assert references.keys() == hypotheses.keys()
+    for name, reference in references.items():
+        assert len(reference) == len(merge(reference)) == 100 > len(hypotheses[name]) > 80
+        assert 500 < max(turn.end for turn in reference) <= 600
+    assert 0.05 < score_sessions(references, hypotheses).total.der < 0.3

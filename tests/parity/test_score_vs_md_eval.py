@@ -100,3 +100,26 @@ def test_md_eval_scores_overlap_that_is_to_be_skipped(md_eval_22: Path, tmp_path
     condition = Condition(skip_overlap=True)
     assert read(run(md_eval_22, drawn, condition, tmp_path))["s"] == (2.0, 0.5, 0.0, 0.0)
     assert astuple(ours(drawn, condition)["s"].error) == (1.0, 0.0, 0.0, 0.0)
+
+
+def test_md_eval_leaves_out_sessions_without_reference(md_eval_22: Path, tmp_path: Path) -> None:
+    turns = [Turn(0, 4, "anna")]
+    drawn = {name: Drawn(said, turns, [Segment(0, 4)]) for name, said in (("a", turns), ("b", []))}
+    assert read(run(md_eval_22, drawn, Condition(), tmp_path)).keys() == {"a"}
+    assert astuple(ours(drawn, Condition())["b"].error) == (0.0, 0.0, 4.0, 0.0)
+
+
+def test_md_eval_divides_by_zero_where_nothing_is_scored(md_eval_22: Path, tmp_path: Path) -> None:
+    drawn = {"s": Drawn([Turn(0, 1, "anna")], [Turn(0, 4, "x")], [Segment(0, 4)])}
+    with pytest.raises(AssertionError, match="Illegal division by zero"):
+        run(md_eval_22, drawn, Condition(collar=1.0), tmp_path)
+
+
+def test_md_eval_reads_names_and_times_of_a_uem_in_its_own_way(
+    md_eval_22: Path, tmp_path: Path
+) -> None:
+    turns = [Turn(0, 4, "anna")]
+    cut = {"talk.left": Drawn(turns, turns, [Segment(0, 1)])}
+    assert read(run(md_eval_22, cut, Condition(), tmp_path))["talk.left"][0] == 4.0
+    early = {"s": Drawn(turns, turns, [Segment(-1.0, 3.0)])}
+    assert read(run(md_eval_22, early, Condition(), tmp_path))["s"][0] == 2.0
