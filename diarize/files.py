@@ -39,22 +39,44 @@ def named_or_path(path_or_name: str | Path, folder: str, suffix: str) -> Path:
     )
 
 
-def read_lines(path: str | Path, error: type[Exception]) -> list[str]:
-    """Lines of a UTF-8 text file without their line ends; a byte order mark is passed over.
+def read_bytes(path: str | Path, error: type[Exception]) -> bytes:
+    """All of a file, which may be a pipe.
 
     Raises:
-        error: if the file cannot be read, or holds bytes that are no UTF-8.
+        error: if it cannot be read.
     """
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as fault:
         raise error(f"{path}: cannot be read ({fault.strerror}). Check the path.") from None
+
+
+def lines_of(content: bytes, path: str | Path, error: type[Exception]) -> list[str]:
+    """Lines of UTF-8 text without their line ends; a byte order mark is passed over.
+
+    Args:
+        content: of the file.
+        path: the file, for messages.
+        error: what to raise.
+
+    Raises:
+        error: if it holds bytes that are no UTF-8.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         number = content.count(b"\n", 0, fault.start) + 1
         raise error(f"{path}:{number}: is not UTF-8 text. Save the file as UTF-8.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
+def read_lines(path: str | Path, error: type[Exception]) -> list[str]:
+    """Lines of a UTF-8 text file, as `lines_of` has them.
+
+    Raises:
+        error: if the file cannot be read, or holds bytes that are no UTF-8.
+    """
+    return lines_of(read_bytes(path, error), path, error)
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+LONGEST = 1e9
+"""Seconds, 31 years: more than any recording; also what keeps infinity and NaN out."""
+
 
 @dataclass(frozen=True, order=True)
 class Segment:

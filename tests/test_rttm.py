@@ -1,4 +1,8 @@
+import hashlib
 import io
+import os
+import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +14,7 @@ from diarize.formats.rttm import (
     format_rttm,
     read_columns,
     read_rttm,
+    read_rttm_file,
     scan_rttm,
     write_rttm,
 )
@@ -139,6 +144,10 @@ def test_text_that_was_read_is_written_again_byte_by_byte(tmp_path_factory, turn
         ("SPEAKER s 1 zero 1 <NA> <NA> a <NA> <NA>", r"start is 'zero', but it must be a number"),
         ("SPEAKER s 1 0 nan <NA> <NA> a <NA> <NA>", r"duration is 'nan', but it must be a number"),
         ("SPEAKER s 1 0 inf <NA> <NA> a <NA> <NA>", r"duration is 'inf', but it must be a number"),
+        (
+            "SPEAKER s 1 0 1e9 <NA> <NA> a <NA> <NA>",
+            r"ends at 1e\+09 s, but no recording lasts 1e\+09 s, 31 years\. Are its times sec",
+        ),
         ("SPEAKER s 1 0 1 <NA> <NA> a 87 <NA>", r"confidence is 87, but it is a prob.*Write <NA>"),
         ("SPEAKER s 1 0 1 <NA> <NA> a -1 <NA>", r"confidence is -1, but it is a prob.*Write <NA>"),
         ("speaker s 1 0 1 <NA> <NA> a <NA> <NA>", r"begins with 'speaker', but.*Is the file RTTM"),
@@ -186,14 +195,20 @@ FIELDS = st.lists(st.sampled_from(ODD), min_size=0, max_size=12).map(" ".join)
 
 
 def columns_as_turns(path):
-    columns = read_columns(path)
-    if columns is None:
-        return None
     return {
         name: [
-            Turn(*turn) for turn in zip(c.start.tolist(), c.end.tolist(), c.speakers, strict=True)
+            Turn(start, end, speaker, channel=channel)
+            for start, end, speaker, channel in zip(
+                c.start.tolist(), c.end.tolist(), c.speakers, c.channels, strict=True
+            )
         ]
-        for name, c in columns.items()
+        for name, c in read_columns(path).items()
+    }
+
+
+def without_confidences(sessions):
+    return {
+        name: [replace(turn, confidence=None) for turn in turns] for name, turns in sessions.items()
     }
 
 
@@ -201,37 +216,66 @@ def columns_as_turns(path):
 @settings(deadline=None, max_examples=50)
 def test_columns_are_the_turns(tmp_path_factory, turns, names):
     path = tmp_path_factory.mktemp("rttm") / "ref.rttm"
-    plain = [Turn(turn.start, turn.end, turn.speaker) for turn in turns]
-    write_rttm(path, {name: plain for name in names})
-    found = columns_as_turns(path)
-    # A speaker or session of that name could be the type of a line.
-    assert found == read_rttm(path) or "SPEAKER" in {*names, *(turn.speaker for turn in turns)}
+    write_rttm(path, {name: turns for name in names})
+    assert columns_as_turns(path) == without_confidences(read_rttm(path))
 
 
 @given(lines=st.lists(st.just(LINE.strip()) | FIELDS, max_size=4))
 @settings(deadline=None, max_examples=200)
-def test_columns_of_any_file_are_the_turns_or_none(tmp_path_factory, lines):
+def test_columns_of_any_file_are_the_turns_or_the_same_fault(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("rttm") / "ref.rttm"
     path.write_text("\n".join(lines))
-    found = columns_as_turns(path)
-    if found is not None:
-        assert found == read_rttm(path)
+    try:
+        expected = without_confidences(read_rttm(path))
+    except RttmError as fault:
+        with pytest.raises(RttmError) as raised:
+            read_columns(path)
+        assert str(raised.value) == str(fault)
+    else:
+        assert columns_as_turns(path) == expected
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        LINE.replace("alice <NA>", "alice 0.75"),
-        LINE.replace("alice <NA> <NA>", "alice <NA>"),
-        LINE.replace("3.340", "-3.340"),
-        LINE.replace("3.340", "soon"),
-        LINE.replace("0.540", "inf"),
-        "; a comment\n",
-    ],
-)
-def test_what_takes_a_closer_look_has_no_columns(rttm, line):
-    assert read_columns(rttm(LINE)) is not None
-    assert read_columns(rttm(LINE + line)) is None
+KINDS = {
+    "9 fields": LINE.replace(" <NA>\n", "\n"),
+    "tabs": LINE.replace(" ", "\t"),
+    "a byte order mark": "\ufeff" + LINE,
+    "carriage returns": LINE.replace("\n", "\r\n"),
+    "a confidence": LINE.replace("alice <NA>", "alice 0.75"),
+    "spaces before it": "  " + LINE,
+    "10 fields after 9": LINE.replace(" <NA>\n", "\n") + LINE.replace("meeting", "other"),
+    "lines of two sessions by turns": (LINE + LINE.replace("meeting", "other")) * 2,
+    "two channels": LINE + LINE.replace("meeting 1", "meeting 2"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_of_every_kind_of_file_are_its_turns(rttm, kind):
+    path = rttm("")
+    path.write_bytes(KINDS[kind].encode())
+    assert columns_as_turns(path) == without_confidences(read_rttm(path))
+    assert read_columns(path)["meeting"].start[0] == 3.34
+
+
+def test_a_file_is_its_turns_its_hash_and_what_it_holds_besides(rttm):
+    info = "SPKR-INFO meeting 1 <NA> <NA> <NA> adult_female alice <NA> <NA>\n"
+    text = f";; one\n  ; two\n\n{info}{LINE} {LINE}NOSCORE meeting 1 0 1 <NA> <NA> <NA> <NA>\n"
+    found = read_rttm_file(rttm(text))
+    assert found.passed_over == {";": 2, "SPKR-INFO": 1, "NOSCORE": 1}
+    assert len(found.sessions["meeting"].start) == 2
+    assert found.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert read_rttm_file(rttm("")).sessions == {}
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = LINE.replace(" <NA>\n", "\n") + LINE  # which takes a closer look
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    found = read_rttm_file(pipe)
+    writer.join()
+    assert found.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert len(found.sessions["meeting"].start) == 2
 
 
 def test_columns_of_a_file_that_is_not_there(tmp_path):

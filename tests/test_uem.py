@@ -1,3 +1,4 @@
+import hashlib
 import io
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diarize.errors import RttmError
-from diarize.formats.uem import read_uem, write_uem
+from diarize.formats.uem import read_uem, read_uem_file, write_uem
 from diarize.turns import Segment
 
 REGIONS = st.lists(
@@ -39,6 +40,18 @@ def test_regions_are_read_by_session(uem):
     }
 
 
+def test_a_file_is_its_lines_channels_comments_and_hash(uem):
+    text = ";; comment\nmeeting 1 0.000 30.5\nmeeting B 1 2\n"
+    found = read_uem_file(uem(text))
+    assert [(line.number, line.channel, line.segment) for line in found.lines] == [
+        (2, "1", Segment(0.0, 30.5)),
+        (3, "B", Segment(1.0, 2.0)),
+    ]
+    assert found.passed_over == {";": 1}
+    assert found.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert read_uem_file(uem("")).passed_over == {}
+
+
 def test_a_region_is_written_with_three_decimals_in_order_of_time():
     stream = io.StringIO()
     write_uem(stream, {"meeting": [Segment(40, 50), Segment(0, 30.5)]})
@@ -62,6 +75,7 @@ def test_what_was_written_is_read(tmp_path_factory, sessions):
         ("s 1 4 4", r"from 4 s to 4 s"),
         ("s 1 -1 4", r"from -1 s to 4 s"),
         ("s 1 a 4", r"'a' to '4', but both must be numbers"),
+        ("s 1 0 1e9", r"region ends at 1e9 s, but no recording lasts 1e\+09 s, 31 years"),
         ("s 1 0 inf", r"'0' to 'inf', but both must be numbers"),
     ],
 )

@@ -207,13 +207,14 @@ def _table(session: Session) -> TurnTable:
     columns = _columns(
         session.rttm, session.rttm.stat().st_mtime_ns if session.rttm.exists() else 0
     )
-    if columns is None or session.session_id not in columns:
+    if session.session_id not in columns:
         return TurnTable.of(reference_turns(session))
-    return TurnTable.of_columns(*columns[session.session_id], session.offset, session.end)
+    start, end, speakers, _ = columns[session.session_id]
+    return TurnTable.of_columns(start, end, speakers, session.offset, session.end)
 
 
 @lru_cache(maxsize=64)
-def _columns(path: Path, stamp: int) -> dict[str, Columns] | None:
+def _columns(path: Path, stamp: int) -> dict[str, Columns]:
     """A file as it was at its stamp: many sessions may share one."""
     return read_columns(path)
 

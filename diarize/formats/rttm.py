@@ -7,11 +7,14 @@
 Fields are separated by white space, times are seconds of the recording. Ten fields stand in
 appendix A of NIST's RT-09 evaluation plan; the RTTM format 1.3 of 2004, and Kaldi after it, has
 nine, which are read as well. Lines of the other types of those documents, empty lines and
-comments (``;``) carry no turns and are passed over.
+comments (``;``) carry no turns and are passed over; `read_rttm_file` counts them.
 """
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -19,14 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diarize.errors import RttmError
-from diarize.files import read_lines, write_text
-from diarize.turns import Turn, in_order
+from diarize.files import lines_of, read_bytes, read_lines, write_text
+from diarize.turns import LONGEST, Turn, in_order
 
 OTHER_TYPES = frozenset(
     ("NOSCORE", "NO_RT_METADATA", "SEGMENT", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT")
     + ("IP", "SU", "CB", "A/P", "SPKR-INFO")
 )
 """Line types of the evaluation plans that hold no turn."""
+
+COMMENT = ";"
+"""What a comment begins with."""
 
 PROBABILITY = "it is a probability, 0 to 1. Write <NA> where nobody knows it."
 
@@ -69,44 +75,141 @@ class Columns(NamedTuple):
         start: (turn,) seconds.
         end: (turn,) seconds.
         speakers: (turn,) labels.
+        channels: (turn,) as RTTM writes them, usually "1".
     """
 
     start: NDArray[np.float64]
     end: NDArray[np.float64]
     speakers: list[str]
+    channels: list[str]
+
+    @classmethod
+    def joined(cls, pieces: "Sequence[Columns]") -> "Columns":
+        """One after the other."""
+        return cls(
+            np.concatenate([piece.start for piece in pieces]),
+            np.concatenate([piece.end for piece in pieces]),
+            [speaker for piece in pieces for speaker in piece.speakers],
+            [channel for piece in pieces for channel in piece.channels],
+        )
+
+    @classmethod
+    def of(cls, turns: Sequence[Turn]) -> "Columns":
+        """The columns of turns; confidences are left out."""
+        return cls(
+            np.array([turn.start for turn in turns], dtype=np.float64),
+            np.array([turn.end for turn in turns], dtype=np.float64),
+            [turn.speaker for turn in turns],
+            [turn.channel for turn in turns],
+        )
 
 
-def read_columns(path: str | Path) -> dict[str, Columns] | None:
-    """Turns by session as `read_rttm` has them, in a tenth of its time; None for some files.
+class RttmFile(NamedTuple):
+    """What a file says, and which file it is.
 
-    Those are files with a fault, or with anything but turns without a confidence in ten fields.
+    Attributes:
+        sessions: session id -> its turns, in the order of the file.
+        passed_over: type of line, or ";" of a comment -> how many of them hold no turn.
+        sha256: of its bytes, hexadecimal.
+    """
+
+    sessions: dict[str, Columns]
+    passed_over: Counter[str]
+    sha256: str
+
+
+def read_columns(path: str | Path) -> dict[str, Columns]:
+    """Turns by session as `read_rttm` has them, several times as fast, without confidences.
 
     Raises:
-        RttmError: if the file cannot be read.
+        RttmError: at the first line that is no RTTM, or if the file cannot be read.
     """
-    fields = "\n".join(read_lines(path, RttmError)).split()
-    kinds, confidences = fields[::10], fields[8::10]
-    # The type of a line stands nowhere but at every tenth field, so that each line has ten.
-    plain = fields.count("SPEAKER") == len(kinds) == kinds.count("SPEAKER")
-    if not plain or len(fields) % 10 or confidences.count("<NA>") < len(kinds):
+    return read_rttm_file(path).sessions
+
+
+def read_rttm_file(path: str | Path) -> RttmFile:
+    """Turns by session, what else the file holds, and its hash; it is read once.
+
+    Raises:
+        RttmError: at the first line that is no RTTM, or if the file cannot be read.
+    """
+    content = read_bytes(path, RttmError)
+    lines = lines_of(content, path, RttmError)
+    spoken = [line for line in lines if line.startswith("SPEAKER")]
+    passed_over: Counter[str] = Counter()
+    if len(spoken) < len(lines):
+        kinds = (line.split(maxsplit=1)[:1] for line in lines if not line.startswith("SPEAKER"))
+        passed_over.update(
+            COMMENT if kind.startswith(COMMENT) else kind for (kind,) in filter(None, kinds)
+        )
+    sessions = None
+    if passed_over.keys() <= OTHER_TYPES | {COMMENT}:
+        sessions = _plain_columns(spoken)
+    if sessions is None:  # a closer look: line by line
+        found, faults = _scan(lines, path)
+        if faults:
+            raise RttmError(faults[0])
+        turns: dict[str, list[Turn]] = {}
+        for line in found:
+            turns.setdefault(line.session_id, []).append(line.turn)
+        sessions = {name: Columns.of(of) for name, of in turns.items()}
+        del passed_over["SPEAKER"]  # of indented lines
+    return RttmFile(sessions, passed_over, hashlib.sha256(content).hexdigest())
+
+
+def _plain_columns(lines: Sequence[str]) -> dict[str, Columns] | None:
+    """Turns by session of SPEAKER lines; None where they have a fault, or not as many fields."""
+    if not lines:
+        return {}
+    fields = "\n".join(lines).split()
+    width = len(lines[0].split())
+    kinds = fields[::width]
+    # The type of a line stands nowhere but at every such field, so that each line has as many.
+    plain = len(lines) == len(kinds) == kinds.count("SPEAKER") == fields.count("SPEAKER")
+    if width not in (9, 10) or not plain or len(fields) % width:
         return None
+    confidences = fields[8::width]
+    if confidences.count("<NA>") < len(confidences):
+        confidences = [field for field in confidences if field != "<NA>"]
+    else:
+        confidences = []
     try:
-        start = np.array(fields[3::10], dtype=np.float64)
-        duration = np.array(fields[4::10], dtype=np.float64)
+        start = np.array(fields[3::width], dtype=np.float64)
+        duration = np.array(fields[4::width], dtype=np.float64)
+        confidence = np.array(confidences, dtype=np.float64)
     except ValueError:
         return None
-    if not (np.isfinite(start) & np.isfinite(duration) & (start >= 0) & (duration >= 0)).all():
+    sound = np.isfinite(start) & np.isfinite(duration) & (start >= 0) & (duration >= 0)
+    if not (sound & (start + duration < LONGEST)).all():
         return None
-    # Nine decimals, as above: of whole billionths, the division is exact to the last bit.
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        return None
+    # Nine decimals, as below: of whole billionths, the division is exact to the last bit.
     end = np.maximum(np.rint((start + duration) * 1e9) / 1e9, start)
-    turns: dict[str, list[int]] = {}
-    for number, name in enumerate(fields[1::10]):
-        turns.setdefault(name, []).append(number)
-    speakers = fields[7::10]
-    return {
-        name: Columns(start[of], end[of], [speakers[number] for number in of])
-        for name, of in turns.items()
-    }
+    speakers, channels = fields[7::width], fields[2::width]
+    pieces = [
+        (
+            name,
+            Columns(start[first:last], end[first:last], speakers[first:last], channels[first:last]),
+        )
+        for name, first, last in _runs(fields[1::width])
+    ]
+    sessions = dict(pieces)
+    if len(sessions) < len(pieces):  # lines of one session are scattered
+        scattered: dict[str, list[Columns]] = {}
+        for name, piece in pieces:
+            scattered.setdefault(name, []).append(piece)
+        sessions = {name: Columns.joined(found) for name, found in scattered.items()}
+    return sessions
+
+
+def _runs(names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Neighbours of one name: the name, the first of them, and one past the last."""
+    first = 0
+    for name, run in groupby(names):
+        last = first + len(list(run))
+        yield name, first, last
+        first = last
 
 
 def scan_rttm(path: str | Path) -> tuple[list[RttmLine], list[str]]:
@@ -115,17 +218,7 @@ def scan_rttm(path: str | Path) -> tuple[list[RttmLine], list[str]]:
     Raises:
         RttmError: if the file cannot be read at all.
     """
-    lines: list[RttmLine] = []
-    faults: list[str] = []
-    for number, text in enumerate(read_lines(path, RttmError), start=1):
-        fields = text.split()
-        if not fields or fields[0].startswith(";") or fields[0] in OTHER_TYPES:
-            continue
-        try:
-            lines.append(RttmLine(number, *_parse(fields)))
-        except RttmError as error:
-            faults.append(f"{path}:{number}: {error}")
-    return lines, faults
+    return _scan(read_lines(path, RttmError), path)
 
 
 def write_rttm(destination: str | Path | TextIO, sessions: Mapping[str, Sequence[Turn]]) -> None:
@@ -169,6 +262,20 @@ def check_name(what: str, name: str) -> None:
         )
 
 
+def _scan(texts: Sequence[str], path: str | Path) -> tuple[list[RttmLine], list[str]]:
+    lines: list[RttmLine] = []
+    faults: list[str] = []
+    for number, text in enumerate(texts, start=1):
+        fields = text.split()
+        if not fields or fields[0].startswith(COMMENT) or fields[0] in OTHER_TYPES:
+            continue
+        try:
+            lines.append(RttmLine(number, *_parse(fields)))
+        except RttmError as error:
+            faults.append(f"{path}:{number}: {error}")
+    return lines, faults
+
+
 def _parse(fields: list[str]) -> tuple[str, Turn]:
     """Session and turn of a SPEAKER line."""
     if fields[0] != "SPEAKER":
@@ -186,6 +293,11 @@ def _parse(fields: list[str]) -> tuple[str, Turn]:
         raise RttmError(f"confidence is {fields[8]}, but {PROBABILITY}")
     # Nine decimals undo what binary addition adds: 0.1 + 0.2 is 0.30000000000000004.
     end = round(start + duration, 9)
+    if not end < LONGEST:
+        raise RttmError(
+            f"turn ends at {end:g} s, but no recording lasts {LONGEST:g} s, 31 years. Are its "
+            "times seconds of the recording?"
+        )
     return fields[1], Turn(start, max(start, end), fields[7], confidence, fields[2])
 
 

@@ -5,17 +5,22 @@
     <session_id> <channel> <start> <end>
 
 Fields are separated by white space, times are seconds of the recording. Empty lines and
-comments (``;``) are passed over. The channel is not kept; it is written as 1.
+comments (``;``) are passed over. The channel is written as 1.
 """
 
+import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from diarize.errors import RttmError
-from diarize.files import read_lines, write_text
-from diarize.turns import Segment
+from diarize.files import lines_of, read_bytes, read_lines, write_text
+from diarize.turns import LONGEST, Segment
+
+COMMENT = ";"
+"""What a comment begins with."""
 
 
 class UemLine(NamedTuple):
@@ -25,11 +30,27 @@ class UemLine(NamedTuple):
         number: line number, from 1.
         session_id: field 1.
         segment: fields 3 and 4.
+        channel: field 2.
     """
 
     number: int
     session_id: str
     segment: Segment
+    channel: str
+
+
+class UemFile(NamedTuple):
+    """What a file says, and which file it is.
+
+    Attributes:
+        lines: its regions, in the order of the file.
+        passed_over: ";" -> how many lines are comments.
+        sha256: of its bytes, hexadecimal.
+    """
+
+    lines: list[UemLine]
+    passed_over: Counter[str]
+    sha256: str
 
 
 def read_uem(path: str | Path) -> dict[str, list[Segment]]:
@@ -38,13 +59,25 @@ def read_uem(path: str | Path) -> dict[str, list[Segment]]:
     Raises:
         RttmError: at the first line that is no UEM, or if the file cannot be read.
     """
-    lines, faults = scan_uem(path)
-    if faults:
-        raise RttmError(faults[0])
     sessions: dict[str, list[Segment]] = {}
-    for line in lines:
+    for line in read_uem_file(path).lines:
         sessions.setdefault(line.session_id, []).append(line.segment)
     return sessions
+
+
+def read_uem_file(path: str | Path) -> UemFile:
+    """Scored regions line by line, and the file's hash; it is read once.
+
+    Raises:
+        RttmError: at the first line that is no UEM, or if the file cannot be read.
+    """
+    content = read_bytes(path, RttmError)
+    texts = lines_of(content, path, RttmError)
+    lines, faults = _scan(texts, path)
+    if faults:
+        raise RttmError(faults[0])
+    comments = sum(text.lstrip().startswith(COMMENT) for text in texts)
+    return UemFile(lines, +Counter({COMMENT: comments}), hashlib.sha256(content).hexdigest())
 
 
 def scan_uem(path: str | Path) -> tuple[list[UemLine], list[str]]:
@@ -53,17 +86,7 @@ def scan_uem(path: str | Path) -> tuple[list[UemLine], list[str]]:
     Raises:
         RttmError: if the file cannot be read at all.
     """
-    lines: list[UemLine] = []
-    faults: list[str] = []
-    for number, text in enumerate(read_lines(path, RttmError), start=1):
-        fields = text.split()
-        if not fields or fields[0].startswith(";"):
-            continue
-        try:
-            lines.append(UemLine(number, *_parse(fields)))
-        except RttmError as error:
-            faults.append(f"{path}:{number}: {error}")
-    return lines, faults
+    return _scan(read_lines(path, RttmError), path)
 
 
 def write_uem(destination: str | Path | TextIO, sessions: Mapping[str, Sequence[Segment]]) -> None:
@@ -89,7 +112,21 @@ def write_uem(destination: str | Path | TextIO, sessions: Mapping[str, Sequence[
     write_text(destination, "".join(lines))
 
 
-def _parse(fields: list[str]) -> tuple[str, Segment]:
+def _scan(texts: Sequence[str], path: str | Path) -> tuple[list[UemLine], list[str]]:
+    lines: list[UemLine] = []
+    faults: list[str] = []
+    for number, text in enumerate(texts, start=1):
+        fields = text.split()
+        if not fields or fields[0].startswith(COMMENT):
+            continue
+        try:
+            lines.append(UemLine(number, *_parse(fields)))
+        except RttmError as error:
+            faults.append(f"{path}:{number}: {error}")
+    return lines, faults
+
+
+def _parse(fields: list[str]) -> tuple[str, Segment, str]:
     if len(fields) != 4:
         raise RttmError(
             f"line has {len(fields)} fields, but UEM has 4: session id, channel, start, end. "
@@ -109,4 +146,9 @@ def _parse(fields: list[str]) -> tuple[str, Segment]:
             f"region lasts from {fields[2]} s to {fields[3]} s, but UEM holds 0 <= start < end. "
             "Mend or remove the line."
         )
-    return fields[0], Segment(start, end)
+    if not end < LONGEST:
+        raise RttmError(
+            f"region ends at {fields[3]} s, but no recording lasts {LONGEST:g} s, 31 years. "
+            "Are its times seconds of the recording?"
+        )
+    return fields[0], Segment(start, end), fields[1]

@@ -34,8 +34,8 @@ from diarize.manifest.exchange import (
     without_references,
     write_references,
 )
-from diarize.manifest.session import LONGEST, Session
-from diarize.turns import Turn
+from diarize.manifest.session import Session
+from diarize.turns import LONGEST, Turn
 
 TABLES = "wav.scp reco2dur segments utt2spk spk2utt text reco2num_spk rttm".split()
 """Files of a directory that are written."""

@@ -12,12 +12,10 @@ from diarize.audio import ARRAYS
 from diarize.errors import ManifestError
 from diarize.files import read_lines, write_text
 from diarize.frames import FrameGrid
+from diarize.turns import LONGEST
 
 PATH_SUFFIXES = ("_filepath", "_filename", "_file")
 """A path stands under ``audio_filepath``; NeMo reads ``audio_filename`` and ``audio_file`` too."""
-
-LONGEST = 1e9
-"""Seconds, 31 years: more than any recording; also what keeps infinity and NaN out."""
 
 
 @dataclass(frozen=True)
