@@ -24,10 +24,10 @@ ROWS = [
     (0, "files", LEVEL_0),
     (
         1,
-        "activity audio config features formats hub picture postprocess progress score turntaking",
+        "activity audio config features formats hub picture postprocess progress turntaking",
         LEVEL_1,
     ),
-    (1, "capture experiment gap latency liveturns recording speech stitching", LEVEL_1),
+    (1, "capture experiment gap latency liveturns recording score speech stitching", LEVEL_1),
     (1, "manifest", LEVEL_1),
     (1, "benchmark librispeech rooms", LEVEL_1),
     (2, "augment", LEVEL_2),

@@ -135,6 +135,7 @@ def test_text_that_was_read_is_written_again_byte_by_byte(tmp_path_factory, turn
     ("line", "message"),
     [
         ("SPEAKER s 1 0 1 <NA> <NA> a", r"has 8 fields, but RTTM has 9 or 10\. Is a speaker name"),
+        ("SPEAKER s 1 0 1 <NA> <NA> <NA> <NA>", r"has the speaker <NA>, but a turn is somebody's"),
         ("SPEAKER s 1 0 1 <NA> <NA> a b <NA> <NA>", r"has 11 fields.*Has a name a space\?"),
         ("SPEAKER s 1 0 -0.5 <NA> <NA> a <NA> <NA>", r"duration is -0\.5, but time runs forward"),
         (

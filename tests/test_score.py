@@ -5,20 +5,18 @@ import math
 from dataclasses import astuple, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diarize.cli import main
 from diarize.errors import ScoreError
-from diarize.formats.rttm import read_rttm, write_rttm
-from diarize.formats.uem import read_uem, write_uem
-from diarize.manifest import Session, write_manifest
+from diarize.formats.rttm import read_rttm
+from diarize.formats.uem import read_uem
 from diarize.score import (
     CONDITIONS,
     Condition,
     DiarizationError,
-    ScoreReport,
     score,
     score_sessions,
 )
@@ -134,50 +132,6 @@ def test_a_collar_is_a_length() -> None:
         Condition(collar=math.nan)
 
 
-def report_of_two(condition: Condition = FULL) -> ScoreReport:
-    references = {"b": [Turn(0, 6, "anna")], "a": [Turn(0, 10, "ben")]}
-    hypotheses = {"a": [Turn(0, 10, "x")], "b": [Turn(0, 4, "x")]}
-    return score_sessions(references, hypotheses, condition)
-
-
-def test_table() -> None:
-    assert report_of_two().to_text(per_session=True) == (
-        "condition: full (collar 0 s on each side, overlap scored)\n"
-        "scored region: union of reference and hypothesis extents\n"
-        "session    scored s    miss %  false alarm %  confusion %     DER %\n"
-        "a             10.00      0.00           0.00         0.00      0.00\n"
-        "b              6.00     33.33           0.00         0.00     33.33\n"
-        "TOTAL         16.00     12.50           0.00         0.00     12.50\n"
-    )
-    assert report_of_two().to_text().splitlines()[3].startswith("TOTAL ")
-
-
-def test_json() -> None:
-    report = json.loads(report_of_two(FORGIVING).to_json())
-    assert report["condition"] == {
-        "name": "forgiving",
-        "collar": 0.25,
-        "skip_overlap": True,
-        "scored_region": "union of reference and hypothesis extents",
-    }
-    assert [session["session_id"] for session in report["sessions"]] == ["a", "b"]
-    assert report["sessions"][1] == {
-        "session_id": "b",
-        "scored": 5.5,
-        "miss": 1.75,
-        "false_alarm": 0.0,
-        "confusion": 0.0,
-        "der": pytest.approx(100 * 1.75 / 5.5),
-    }
-    assert report["total"]["scored"] == 15.0
-
-
-def test_infinite_der_is_null_in_json_and_inf_in_text() -> None:
-    report = score_sessions({"s": []}, {"s": [Turn(0, 1, "x")]})
-    assert json.loads(report.to_json())["total"]["der"] is None
-    assert report.to_text().split()[-1] == "inf"
-
-
 def test_sessions_must_be_on_both_sides() -> None:
     turns = [Turn(0, 1, "x")]
     both = {"ES2011a": turns, "b": turns}
@@ -187,7 +141,7 @@ def test_sessions_must_be_on_both_sides() -> None:
         score_sessions(both, {"b": turns})
     with pytest.raises(ScoreError, match=r"the reference lacks 1 session of 2 in the hypothesis"):
         score_sessions({"b": turns}, both)
-    with pytest.raises(ScoreError, match=r"It has 'ES2011a\.Mix': the same session\?"):
+    with pytest.raises(ScoreError, match=r"It has 'ES2011a\.Mix': the same session as 'ES2011a'\?"):
         score_sessions(both, {"ES2011a.Mix": turns, "b": turns})
     many = {f"s{i}": turns for i in range(8)}
     with pytest.raises(ScoreError, match=r"lacks 8 sessions of 8 .*'s4' and 3 more\)"):
@@ -227,7 +181,9 @@ def test_uem_must_name_every_session() -> None:
     )
     more = score_sessions(turns, turns, uems={name: [Segment(0, 2)] for name in "abc"})
     assert more.scored_region == "as given by UEM or manifest"
-    assert more.notes == ["the UEM names 1 session more ('c'), which neither side has; not scored"]
+    assert more.notes[:1] == [
+        "the UEM names 1 session more ('c'), which neither side has; not scored"
+    ]
 
 
 def test_self_overlap_is_noted() -> None:
@@ -302,10 +258,9 @@ def test_sessions_add_up_to_the_total(
 ) -> None:
     references = {str(i): reference for i, (reference, _) in enumerate(pairs)}
     hypotheses = {str(i): hypothesis for i, (_, hypothesis) in enumerate(pairs)}
-    report = json.loads(score_sessions(references, hypotheses, condition).to_json())
-    for part in ("scored", "miss", "false_alarm", "confusion"):
-        together = sum(session[part] for session in report["sessions"])
-        assert report["total"][part] == pytest.approx(together, abs=1e-6)
+    report = score_sessions(references, hypotheses, condition)
+    together = np.sum([astuple(error) for error in report.sessions.values()], axis=0)
+    assert astuple(report.total) == approx(*together)
 
 
 @few
@@ -316,36 +271,3 @@ def test_parts_are_bounded(
     error = score(reference, hypothesis, condition)
     assert min(astuple(error)) >= 0
     assert error.miss + error.confusion <= error.scored + 1e-9
-
-
-# ---- the command
-
-
-def test_a_uem_counts_within_the_spans_of_a_manifest(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    # anna speaks from 0 to 10 s; the session is 2 to 6 s, of which 4 to 9 s are asked for.
-    ref, hyp, uem = (tmp_path / name for name in ("ref.rttm", "hyp.rttm", "all.uem"))
-    write_rttm(ref, {"talk": [Turn(0.0, 10.0, "anna")]})
-    write_rttm(hyp, {"talk": [Turn(0.0, 10.0, "x")]})
-    write_uem(uem, {"talk": [Segment(4.0, 9.0)]})
-    session = Session("talk", tmp_path / "talk.wav", 2.0, 4.0, rttm=ref)
-    write_manifest(tmp_path / "m.jsonl", [session])
-    command = ["score", str(tmp_path / "m.jsonl"), str(hyp), "--uem", str(uem), "--json"]
-    assert main(command) == 0
-    (found,) = json.loads(capsys.readouterr().out)["sessions"]
-    assert (found["scored"], found["miss"], found["false_alarm"]) == approx(2.0, 0.0, 0.0)
-    other = replace(session, session_id="other")
-    write_rttm(ref, {"talk": [], "other": [Turn(0.0, 10.0, "anna")]})
-    write_manifest(tmp_path / "m.jsonl", [other])
-    write_rttm(hyp, {"other": [Turn(0.0, 10.0, "x")]})
-    assert main(command) == 1
-    assert "('other'), but the UEM names no region there" in capsys.readouterr().err
-
-
-def test_a_folder_without_references_says_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    assert main(["score", str(tmp_path), str(tmp_path)]) == 1
-    error = capsys.readouterr().err
-    assert error.endswith("holds no .rttm file, but at least one is needed. Check the path.\n")

@@ -79,8 +79,9 @@ def test_features_are_diarized_and_scored(
     turns = read_rttm(folder / "sys" / "f3.rttm")["f3"]
     assert turns and all(0 <= turn.start < turn.end <= 8.0 for turn in turns)
     assert (folder / "sys" / "f3.png").read_bytes().startswith(b"\x89PNG")
-    assert main(["score", "features.jsonl", "sys", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["total"]["scored"] == pytest.approx(8 * 11.4, abs=2)
+    assert main(["score", "features.jsonl", "sys", "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["results"]
+    assert found["total"]["scored"] == pytest.approx(8 * 11.4, abs=2)
 
 
 def test_what_was_learned_tells_classes_apart_that_it_never_met(
@@ -95,8 +96,8 @@ def test_what_was_learned_tells_classes_apart_that_it_never_met(
     for more in (["--window", "30"], []):  # at once, and in windows that are stitched
         assert main([*infer, *more, "--output", "out"]) == 0
         capsys.readouterr()
-        assert main(["score", "long.jsonl", "out", "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["total"]["der"] < 40
+        assert main(["score", "long.jsonl", "out", "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["results"][0]["total"]["der"] < 40
 
 
 def test_check_knows_features(capsys: pytest.CaptureFixture) -> None:

@@ -40,16 +40,14 @@ def test_regions_are_read_by_session(uem):
     }
 
 
-def test_a_file_is_its_lines_channels_comments_and_hash(uem):
+def test_a_file_is_its_lines_channels_and_hash(uem):
     text = ";; comment\nmeeting 1 0.000 30.5\nmeeting B 1 2\n"
     found = read_uem_file(uem(text))
     assert [(line.number, line.channel, line.segment) for line in found.lines] == [
         (2, "1", Segment(0.0, 30.5)),
         (3, "B", Segment(1.0, 2.0)),
     ]
-    assert found.passed_over == {";": 1}
     assert found.sha256 == hashlib.sha256(text.encode()).hexdigest()
-    assert read_uem_file(uem("")).passed_over == {}
 
 
 def test_a_region_is_written_with_three_decimals_in_order_of_time():

@@ -22,6 +22,7 @@ from diarize.cli.manifest_from import add_from_database, add_from_kaldi, add_fro
 from diarize.cli.manifest_to import add_to_kaldi, add_to_lhotse, add_to_shards
 from diarize.cli.models import add_models
 from diarize.cli.score import add_score
+from diarize.cli.score_compare import add_score_compare
 from diarize.cli.simulate import (
     add_simulate,
     add_simulate_fit,
@@ -93,6 +94,7 @@ VERBS = (
     add_infer,
     add_stream,
     add_score,
+    add_score_compare,
     add_models,
     add_convert,
     add_average,

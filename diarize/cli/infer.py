@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diarize.cli.formats import some_of
+from diarize.cli.record import made_by, write_record
 from diarize.errors import ConfigError, DiarizeError, ManifestError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--output", metavar="DIR", default="-", help="a file per session and format"
     )
     parser.add_argument(
-        "--format", metavar="|".join(FORMATS), type=_formats, default=("rttm",),
+        "--format", metavar="|".join(FORMATS), type=some_of(FORMATS), default=("rttm",),
         help="what to write, several with commas; default: rttm. Of several sessions, standard "
         "output holds json as JSON Lines, a line for each",
     )  # fmt: skip
@@ -106,27 +108,39 @@ def run_infer(args: argparse.Namespace) -> int:
     from diarize.model import Diarizer
 
     keep_freed_memory()
-    diarizer = Diarizer.from_pretrained(args.model).to(choose_device(args.device))
+    diarizer = Diarizer.from_pretrained(args.model)
     config = _config(args, diarizer)
+    kept = args.output != "-"
+    making = made_by(args.model, diarizer, config) if kept or "json" in args.format else {}
+    diarizer.to(choose_device(args.device))
     by_id = {session.session_id: session for session in sessions}
     ready: dict[str, str] = {}
     failures: list[Failure] = []
     num_joined = 0
+    written: dict[str, str] = {}
     try:
         for result in diarize_sessions(diarizer, sessions, config, channel=args.channel):
             if isinstance(result, Failure):
                 failures.append(result)
                 continue
             num_joined += result.num_windows > 1
+            name = result.session_id
+            ready[name] = ""
             try:
-                _write_beside(result, by_id[result.session_id], args)
+                texts = _texts(result, args.format, making)
+                if kept:
+                    written |= _write_texts(name, texts, Path(args.output))
+                else:
+                    ready[name] = _for_output(texts, len(sessions))
+                _write_beside(result, by_id[name], args)
             except DiarizeError as error:
-                failures.append(Failure(result.session_id, str(error)))
+                failures.append(Failure(name, str(error)))
             except OSError as error:
-                failures.append(Failure(result.session_id, in_words(error)))
-            ready[result.session_id] = _for_output(result, args, len(sessions))
+                failures.append(Failure(name, in_words(error)))
     finally:
         _tell(ready, failures, by_id)
+        if written:
+            write_record(Path(args.output), making, written)
     if num_joined:
         print(
             f"diarize infer: {num_joined} of {len(by_id)} sessions did not fit one window of "
@@ -174,14 +188,6 @@ def _tell(ready: dict[str, str], failures: "list[Failure]", by_id: "dict[str, Se
     if done + len(failed) == len(by_id):
         told = f"{len(failed)} of {len(by_id)} sessions failed, the others are done."
     print(f"diarize infer: {told}", file=sys.stderr)
-
-
-def _formats(value: str) -> tuple[str, ...]:
-    names = tuple(value.split(","))
-    for name in names:
-        if name not in FORMATS:
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FORMATS)}")
-    return names
 
 
 def _sessions(args: argparse.Namespace) -> "list[Session]":
@@ -276,7 +282,9 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _texts(result: "Diarization", formats: tuple[str, ...]) -> dict[str, str]:
+def _texts(
+    result: "Diarization", formats: tuple[str, ...], making: dict[str, Any]
+) -> dict[str, str]:
     """Format -> the text that a session has in it."""
     from diarize.formats.json import format_json
     from diarize.formats.rttm import format_rttm
@@ -286,30 +294,38 @@ def _texts(result: "Diarization", formats: tuple[str, ...]) -> dict[str, str]:
         texts["rttm"] = format_rttm(result.session_id, result.turns)
     if "json" in formats:
         duration = round(result.duration, 3)
-        texts["json"] = format_json(result.session_id, result.turns, duration=duration)
+        facts = {"duration": duration, "made_by": making}
+        texts["json"] = format_json(result.session_id, result.turns, **facts)
     return texts
 
 
-def _for_output(result: "Diarization", args: argparse.Namespace, num_sessions: int) -> str:
+def _for_output(texts: dict[str, str], num_sessions: int) -> str:
     """What standard output holds of one session: each on a line, where JSON stands for several."""
-    if args.output != "-":
-        return ""
-    (text,) = _texts(result, args.format).values()
-    if args.format == ("json",) and num_sessions > 1:
+    ((kind, text),) = texts.items()
+    if kind == "json" and num_sessions > 1:
         return json.dumps(json.loads(text), ensure_ascii=False) + "\n"
     return text
 
 
+def _write_texts(name: str, texts: dict[str, str], folder: Path) -> dict[str, str]:
+    """Write each text of a session; returns the SHA-256 of the RTTM file by its name."""
+    from hashlib import sha256
+
+    from diarize.files import write_text
+
+    for kind, text in texts.items():
+        write_text(folder / f"{name}.{kind}", text)
+    rttm = (text for kind, text in texts.items() if kind == "rttm")
+    return {f"{name}.rttm": sha256(text.encode()).hexdigest() for text in rttm}
+
+
 def _write_beside(result: "Diarization", session: "Session", args: argparse.Namespace) -> None:
-    """Write the files that one session was asked to leave, each whole or not at all."""
+    """Write what else one session was asked to leave, each file whole or not at all."""
     import numpy as np
 
-    from diarize.files import replacing, write_text
+    from diarize.files import replacing
 
     name = result.session_id
-    if args.output != "-":
-        for kind, text in _texts(result, args.format).items():
-            write_text(Path(args.output) / f"{name}.{kind}", text)
     if args.posteriors is not None:
         with replacing(args.posteriors / f"{name}.npz") as path, path.open("wb") as file:
             np.savez(file, posterior=result.posterior, frame_shift=result.frame_shift)

@@ -168,7 +168,9 @@ def _plain_columns(lines: Sequence[str]) -> dict[str, Columns] | None:
     plain = len(lines) == len(kinds) == kinds.count("SPEAKER") == fields.count("SPEAKER")
     if width not in (9, 10) or not plain or len(fields) % width:
         return None
-    confidences = fields[8::width]
+    speakers, confidences = fields[7::width], fields[8::width]
+    if "<NA>" in speakers:
+        return None
     if confidences.count("<NA>") < len(confidences):
         confidences = [field for field in confidences if field != "<NA>"]
     else:
@@ -186,7 +188,7 @@ def _plain_columns(lines: Sequence[str]) -> dict[str, Columns] | None:
         return None
     # Nine decimals, as below: of whole billionths, the division is exact to the last bit.
     end = np.maximum(np.rint((start + duration) * 1e9) / 1e9, start)
-    speakers, channels = fields[7::width], fields[2::width]
+    channels = fields[2::width]
     pieces = [
         (
             name,
@@ -286,6 +288,11 @@ def _parse(fields: list[str]) -> tuple[str, Turn]:
     if len(fields) not in (9, 10):
         guess = "Is a speaker name missing?" if len(fields) < 9 else "Has a name a space?"
         raise RttmError(f"'SPEAKER' line has {len(fields)} fields, but RTTM has 9 or 10. {guess}")
+    if fields[7] == "<NA>":
+        raise RttmError(
+            "'SPEAKER' line has the speaker <NA>, but a turn is somebody's. Is a speaker name "
+            "missing?"
+        )
     start = _number("start", fields[3], "a recording starts at 0 s. Shift the turns.")
     duration = _number("duration", fields[4], "time runs forward. Is field 5 the end of the turn?")
     confidence = None if fields[8] == "<NA>" else _number("confidence", fields[8], PROBABILITY)

@@ -10,7 +10,6 @@ comments (``;``) are passed over. The channel is written as 1.
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -18,9 +17,6 @@ from typing import NamedTuple, TextIO
 from diarize.errors import RttmError
 from diarize.files import lines_of, read_bytes, read_lines, write_text
 from diarize.turns import LONGEST, Segment
-
-COMMENT = ";"
-"""What a comment begins with."""
 
 
 class UemLine(NamedTuple):
@@ -44,12 +40,10 @@ class UemFile(NamedTuple):
 
     Attributes:
         lines: its regions, in the order of the file.
-        passed_over: ";" -> how many lines are comments.
         sha256: of its bytes, hexadecimal.
     """
 
     lines: list[UemLine]
-    passed_over: Counter[str]
     sha256: str
 
 
@@ -72,12 +66,10 @@ def read_uem_file(path: str | Path) -> UemFile:
         RttmError: at the first line that is no UEM, or if the file cannot be read.
     """
     content = read_bytes(path, RttmError)
-    texts = lines_of(content, path, RttmError)
-    lines, faults = _scan(texts, path)
+    lines, faults = _scan(lines_of(content, path, RttmError), path)
     if faults:
         raise RttmError(faults[0])
-    comments = sum(text.lstrip().startswith(COMMENT) for text in texts)
-    return UemFile(lines, +Counter({COMMENT: comments}), hashlib.sha256(content).hexdigest())
+    return UemFile(lines, hashlib.sha256(content).hexdigest())
 
 
 def scan_uem(path: str | Path) -> tuple[list[UemLine], list[str]]:
@@ -117,7 +109,7 @@ def _scan(texts: Sequence[str], path: str | Path) -> tuple[list[UemLine], list[s
     faults: list[str] = []
     for number, text in enumerate(texts, start=1):
         fields = text.split()
-        if not fields or fields[0].startswith(COMMENT):
+        if not fields or fields[0].startswith(";"):
             continue
         try:
             lines.append(UemLine(number, *_parse(fields)))

@@ -11,7 +11,12 @@ nobody here knows are carried from reading to writing.
 from diarize.manifest.build import build_manifest
 from diarize.manifest.check import check_manifest
 from diarize.manifest.features import write_features
-from diarize.manifest.reference import reference_turns, scored_regions, within_span
+from diarize.manifest.reference import (
+    reference_file,
+    reference_turns,
+    scored_regions,
+    within_span,
+)
 from diarize.manifest.session import Session, read_manifest, write_manifest
 
 __all__ = [
@@ -19,6 +24,7 @@ __all__ = [
     "build_manifest",
     "check_manifest",
     "read_manifest",
+    "reference_file",
     "reference_turns",
     "scored_regions",
     "within_span",

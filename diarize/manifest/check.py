@@ -219,7 +219,7 @@ class _Check:
             self.faults.append(f"{session.where}: {content}")
             return []
         try:
-            return find(session, path, content)
+            return find(session, path, content) or []
         except ManifestError as error:
             self.faults.append(str(error))
             return []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from diarize.errors import ManifestError
-from diarize.formats.rttm import read_rttm
+from diarize.formats.rttm import Columns, RttmFile, read_rttm, read_rttm_file
 from diarize.formats.uem import read_uem
 from diarize.manifest.session import Session
 from diarize.recording import open_recording
@@ -24,13 +24,21 @@ def reference_turns(session: Session) -> list[Turn]:
         ManifestError: if the session has no RTTM, or the RTTM has other sessions only.
         RttmError: if the RTTM cannot be read.
     """
-    if session.rttm is None:
-        raise ManifestError(
-            f"{session.where}: session {session.session_id!r} has no 'rttm_filepath', but a "
-            "reference is needed. Add the key."
-        )
-    turns = find(session, session.rttm, _read(read_rttm, session.rttm, _stamp(session.rttm)))
+    rttm = _rttm(session)
+    turns = find(session, rttm, _read(read_rttm, rttm, _stamp(rttm))) or []
     return clip(turns, session.offset, session.end)
+
+
+def reference_file(session: Session) -> tuple[RttmFile, Columns]:
+    """A session's RTTM, and the session's turns in it, also those outside of its span.
+
+    Raises:
+        ManifestError: if the session has no RTTM, or the RTTM has other sessions only.
+        RttmError: if the RTTM cannot be read.
+    """
+    rttm = _rttm(session)
+    file = _read(read_rttm_file, rttm, _stamp(rttm))
+    return file, find(session, rttm, file.sessions) or Columns.of(())
 
 
 def scored_regions(session: Session) -> list[Segment] | None:
@@ -45,7 +53,7 @@ def scored_regions(session: Session) -> list[Segment] | None:
     """
     if session.uem is not None:
         regions = find(session, session.uem, _read(read_uem, session.uem, _stamp(session.uem)))
-        return within_span(session, regions)
+        return within_span(session, regions or [])
     if session.duration is None and session.offset == 0:
         return None
     end = session.end
@@ -60,8 +68,8 @@ def within_span(session: Session, regions: Iterable[Segment]) -> list[Segment]:
     return [region for region in cut if region.end > region.start]
 
 
-def find(session: Session, path: Path, sessions: Mapping[str, list[Content]]) -> list[Content]:
-    """What a file holds for one session; nothing where it is empty.
+def find(session: Session, path: Path, sessions: Mapping[str, Content]) -> Content | None:
+    """What a file holds for one session; None where it is empty.
 
     Raises:
         ManifestError: if the file has other sessions only.
@@ -73,13 +81,20 @@ def find(session: Session, path: Path, sessions: Mapping[str, list[Content]]) ->
             f"{session.where}: session {session.session_id!r} is not in {path}, which has "
             f"{names}{more}. Give the line the 'session_id' that stands there."
         )
-    return sessions.get(session.session_id, [])
+    return sessions.get(session.session_id)
+
+
+def _rttm(session: Session) -> Path:
+    if session.rttm is None:
+        raise ManifestError(
+            f"{session.where}: session {session.session_id!r} has no 'rttm_filepath', but a "
+            "reference is needed. Add the key."
+        )
+    return session.rttm
 
 
 @lru_cache(maxsize=64)
-def _read(
-    read: Callable[[Path], dict[str, list[Content]]], path: Path, stamp: tuple[int, int] | None
-) -> dict[str, list[Content]]:
+def _read(read: Callable[[Path], Content], path: Path, stamp: tuple[int, int] | None) -> Content:
     """A file as it was at its stamp: many sessions may share one."""
     return read(path)
 

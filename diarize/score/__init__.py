@@ -9,8 +9,9 @@ differ and which rule is ours.
 from diarize.score.condition import CONDITIONS, RULES, Condition
 from diarize.score.engine import score, score_session
 from diarize.score.error import DiarizationError, ErrorSpan, SessionScore
+from diarize.score.pairing import Pairing, pair
 from diarize.score.report import ScoreReport
-from diarize.score.sessions import score_sessions
+from diarize.score.sessions import score_pairs, score_sessions
 from diarize.score.spans import error_spans
 
 __all__ = [
@@ -19,10 +20,13 @@ __all__ = [
     "Condition",
     "DiarizationError",
     "ErrorSpan",
+    "Pairing",
     "ScoreReport",
     "SessionScore",
     "error_spans",
+    "pair",
     "score",
+    "score_pairs",
     "score_session",
     "score_sessions",
 ]

@@ -1,16 +1,54 @@
-"""The scores of many sessions, as a table and as JSON."""
+"""The scores of many sessions under one condition, and what they add up to."""
 
-import json
-import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
 
 from diarize.score.condition import Condition
 from diarize.score.error import DiarizationError, SessionScore
+from diarize.score.resample import NUM_DRAWS, SEED, Floats, interval, quotient, resample
+from diarize.score.table import Column, Table
+
+PARTS = ("scored", "miss", "false_alarm", "confusion", "jaccard", "speakers", "right", "sessions")
+"""What each session adds: seconds; Jaccard errors of its reference speakers, and how many these
+are; 1 where the hypothesis has as many speakers; 1."""
+
+RATES = ("der", "miss", "false_alarm", "confusion", "jer", "count_accuracy")
+"""Quotients of such sums."""
+
+
+class Row(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+        kind: "session"; "speakers", all sessions of so many; "overlap", where so many speak at
+            once; "total".
+        name: the session's, or how many speakers, or "single" or "overlapped".
+        error: seconds.
+        jer: a fraction; None where it has no meaning.
+        num_sessions: that were added up.
+    """
+
+    kind: str
+    name: str
+    error: DiarizationError
+    jer: float | None
+    num_sessions: int
+
+    @property
+    def label(self) -> str:
+        """The name as the table has it."""
+        if self.kind == "speakers":
+            return f"{counted(int(self.name), 'speaker')} ({counted(self.num_sessions, 'session')})"
+        return {"single": "one speaks", "overlapped": "several speak"}.get(self.name, self.name)
 
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """The errors of many sessions under one condition.
+    """The scores of many sessions under one condition.
 
     Attributes:
         scores: session id -> all that is counted in it.
@@ -32,50 +70,179 @@ class ScoreReport:
     @property
     def total(self) -> DiarizationError:
         """The sum over sessions: long sessions weigh more."""
-        return sum(self.sessions.values(), DiarizationError())
+        return added(score.error for score in self.scores.values())
 
-    def to_text(self, per_session: bool = False) -> str:
-        """A table with its condition above and the total as its last line."""
-        rows = [*(self.sessions.items() if per_session else ()), ("TOTAL", self.total)]
-        width = max(len("session"), *(len(name) for name, _ in rows))
+    @cached_property
+    def sums(self) -> Floats:
+        """(session, part), what each session adds to `PARTS`."""
+        return np.array([_parts(score) for score in self.scores.values()], dtype=np.float64)
+
+    @cached_property
+    def rates(self) -> dict[str, float]:
+        """Each of `RATES` of all sessions, a fraction."""
+        return {name: float(value) for name, value in rates(self.sums.sum(axis=0)).items()}
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Each of `RATES` -> between what 95 % of resampled sets of sessions have it.
+
+        Empty for a single session, which says nothing of others.
+        """
+        if len(self.scores) < 2:
+            return {}
+        return {name: interval(draws) for name, draws in rates(resample(self.sums)).items()}
+
+    @property
+    def count_error(self) -> float:
+        """By how many speakers the hypothesis is off, the mean over sessions."""
+        off = [abs(s.num_hypothesis_speakers - s.num_reference_speakers) for s in self._all()]
+        return sum(off) / len(off)
+
+    @property
+    def num_missed(self) -> int:
+        """Speakers of the reference to whom none of the hypothesis is mapped."""
+        return sum(len(score.missed_speakers) for score in self._all())
+
+    @property
+    def num_invented(self) -> int:
+        """Speakers of the hypothesis who are mapped to none of the reference."""
+        return sum(len(score.invented_speakers) for score in self._all())
+
+    def rows(self, per_session: bool = True) -> list[Row]:
+        """Sessions, sessions by number of speakers, speech by overlap, and the total."""
+        found = []
+        if per_session:
+            found = [
+                Row("session", name, score.error, score.jer, 1)
+                for name, score in self.scores.items()
+            ]
+        by_number: dict[int, list[SessionScore]] = {}
+        for score in self._all():
+            by_number.setdefault(score.num_reference_speakers, []).append(score)
+        found += [_row("speakers", str(number), by_number[number]) for number in sorted(by_number)]
+        parts: dict[str, Callable[[SessionScore], DiarizationError]] = {
+            "single": lambda score: score.single,
+            "overlapped": lambda score: score.overlapped,
+        }
+        for name, part in parts.items():
+            error = added(part(score) for score in self._all())
+            found.append(Row("overlap", name, error, None, len(self.scores)))
+        return [*found, _row("total", "TOTAL", self._all())]
+
+    def to_text(self, per_session: bool = False, told: Sequence[str] = ()) -> str:
+        """A table with its condition above and the total as its last line.
+
+        Args:
+            per_session: a line for each session.
+            told: more lines to stand above the table.
+        """
         lines = [f"condition: {self.condition}", f"scored region: {self.scored_region}"]
         lines += [f"note: {note}" for note in self.notes]
-        lines.append(
-            f"{'session':{width}}  {'scored s':>10}  {'miss %':>8}  {'false alarm %':>13}  "
-            f"{'confusion %':>11}  {'DER %':>8}"
-        )
-        for name, error in rows:
-            miss, false_alarm, confusion = (
-                100 * error.part(s) for s in (error.miss, error.false_alarm, error.confusion)
-            )
-            lines.append(
-                f"{name:{width}}  {error.scored:10.2f}  {miss:8.2f}  {false_alarm:13.2f}  "
-                f"{confusion:11.2f}  {100 * error.der:8.2f}"
-            )
-        return "\n".join(lines) + "\n"
+        head = "".join(f"{line}\n" for line in [*lines, *told, *self.facts()])
+        return head + self.table(per_session).to_text()
 
-    def to_json(self) -> str:
-        """The same as JSON: seconds, and DER in percent (null where it is infinite)."""
-        report = {
-            "condition": {
-                "name": self.condition.name,
-                "collar": self.condition.collar,
-                "skip_overlap": self.condition.skip_overlap,
-                "scored_region": self.scored_region,
-            },
-            "notes": self.notes,
-            "total": _plain(self.total),
-            "sessions": [{"session_id": name} | _plain(e) for name, e in self.sessions.items()],
-        }
-        return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    def facts(self) -> list[str]:
+        """What no table has: speakers counted, false alarm in silence, intervals."""
+        number, right = len(self.scores), self.rates["count_accuracy"]
+        silence = added(score.silence for score in self._all()).false_alarm
+        lines = [
+            f"speakers: number right in {round(right * number)} of {counted(number, 'session')} "
+            f"({100 * right:.2f} %), off by {self.count_error:.2f} on average; "
+            f"{self.num_missed} missed, {self.num_invented} invented",
+            f"while nobody speaks: {silence:.2f} s of false alarm",
+        ]
+        if not self.intervals:
+            return [*lines, "95 % interval: none, for one session says nothing of others"]
+        low, high = self.intervals["der"], self.intervals["jer"]
+        return [
+            *lines,
+            f"95 % interval: DER {_span(low)}, JER {_span(high)} (bootstrap over "
+            f"{counted(number, 'session')}, {NUM_DRAWS} draws, seed {SEED})",
+        ]
+
+    def table(self, per_session: bool = False) -> Table:
+        """What is scored in seconds, what is wrong in percent of it."""
+        return Table(COLUMNS, [_cells(row) for row in self.rows(per_session)])
+
+    def _all(self) -> Iterable[SessionScore]:
+        return self.scores.values()
 
 
-def _plain(error: DiarizationError) -> dict[str, float | None]:
-    """Seconds and percent, without the last digits that only tell how floats add up."""
+COLUMNS = (
+    Column("session"),
+    Column("scored s", 2, 10),
+    Column("miss %", 2, 8),
+    Column("false alarm %", 2, 13),
+    Column("confusion %", 2, 11),
+    Column("DER %", 2, 8),
+    Column("JER %", 2, 8),
+)
+
+
+def rates(sums: Floats) -> dict[str, Floats]:
+    """Each of `RATES`, fractions of shape (...,).
+
+    Args:
+        sums: (..., part), in the order of `PARTS`.
+    """
+    scored, miss, false_alarm, confusion, jaccard, speakers, right, sessions = np.moveaxis(
+        sums, -1, 0
+    )
     return {
-        "scored": round(error.scored, 9),
-        "miss": round(error.miss, 9),
-        "false_alarm": round(error.false_alarm, 9),
-        "confusion": round(error.confusion, 9),
-        "der": round(100 * error.der, 9) if math.isfinite(error.der) else None,
+        "der": quotient(miss + false_alarm + confusion, scored),
+        "miss": quotient(miss, scored),
+        "false_alarm": quotient(false_alarm, scored),
+        "confusion": quotient(confusion, scored),
+        "jer": quotient(jaccard, speakers),
+        "count_accuracy": quotient(right, sessions),
     }
+
+
+def added(errors: Iterable[DiarizationError]) -> DiarizationError:
+    """The sum of errors."""
+    return sum(errors, DiarizationError())
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of some names, in brackets."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"({', '.join(repr(name) for name in names[:most])}{more})"
+
+
+def _row(kind: str, name: str, scores: Iterable[SessionScore]) -> Row:
+    scores = list(scores)
+    jaccard = sum(sum(score.jaccard_errors.values()) for score in scores)
+    speakers = sum(len(score.jaccard_errors) for score in scores)
+    jer = jaccard / speakers if speakers else None
+    return Row(kind, name, added(score.error for score in scores), jer, len(scores))
+
+
+def _parts(score: SessionScore) -> tuple[float, ...]:
+    error = score.error
+    return (
+        error.scored,
+        error.miss,
+        error.false_alarm,
+        error.confusion,
+        sum(score.jaccard_errors.values()),
+        len(score.jaccard_errors),
+        score.num_reference_speakers == score.num_hypothesis_speakers,
+        1,
+    )
+
+
+def _cells(row: Row) -> list[str | float | None]:
+    error = row.error
+    parts = (error.miss, error.false_alarm, error.confusion)
+    shares = [100 * error.part(seconds) for seconds in parts]
+    jer = None if row.jer is None else 100 * row.jer
+    return [row.label, error.scored, *shares, 100 * error.der, jer]
+
+
+def _span(ends: tuple[float, float]) -> str:
+    return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f} %"

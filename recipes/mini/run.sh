@@ -103,14 +103,11 @@ if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
   for index in "${!names[@]}"; do
     for system in "$output/sys/${names[index]}"{,.one_speaker,.energy}; do
       if [ ! -d "$system" ]; then continue; fi
-      for collar in 0 0.25; do
-        scores=$output/scores/$(basename "$system").collar_$collar
-        diarize score "${manifests[index]}" "$system" --collar "$collar" --per-session \
-          > "$scores.txt"
-        diarize score "${manifests[index]}" "$system" --collar "$collar" --json > "$scores.json"
-        log "stage 3: $(basename "$system"), collar $collar s, overlap scored"
-        sed -n '/^session /p;$p' "$scores.txt"
-      done
+      scores=$output/scores/$(basename "$system")
+      diarize score "${manifests[index]}" "$system" --condition full,fair --per-session \
+        --format text,json --output "$scores"
+      log "stage 3: $(basename "$system"), collar 0 s and 0.25 s, overlap scored"
+      grep -E '^(condition:|session |TOTAL )' "$scores.txt"
     done
   done
 fi

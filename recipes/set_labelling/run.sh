@@ -80,8 +80,9 @@ if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
   mkdir -p "$run/scores"
   for test in "${tests[@]}"; do
     log "stage 3: $test, collar 0 s, overlap scored"
-    diarize score "$data/$test.jsonl" "$run/sys/$test" --json > "$run/scores/$test.json"
-    diarize score "$data/$test.jsonl" "$run/sys/$test" | sed -n '/^session /p;$p'
+    diarize score "$data/$test.jsonl" "$run/sys/$test" --format text,json \
+      --output "$run/scores/$test"
+    grep -E '^(session |TOTAL )' "$run/scores/$test.txt"
     if [ ! -s "$output/$test.baselines.txt" ]; then
       python $recipe/baselines.py "$data/$test.jsonl" > "$run/scores/baselines.tmp"
       mv "$run/scores/baselines.tmp" "$output/$test.baselines.txt"
