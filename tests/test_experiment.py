@@ -1,15 +1,13 @@
 """An experiment's folder: never overwritten, resumed with its own settings alone."""
 
 import json
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from diarize import experiment
 from diarize.errors import ConfigError
-from diarize.experiment import check_experiment, differences, environment, open_experiment
+from diarize.experiment import check_experiment, differences, open_experiment
 
 
 @dataclass
@@ -106,25 +104,3 @@ def test_differences_name_the_dotted_key() -> None:
         "d=None, not {'e': 0}",
     ]
     assert differences(old, old) == []
-
-
-def test_commit_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {
-        ("ls-files", "experiment.py"): "experiment.py",
-        ("rev-parse", "HEAD"): "abc",
-        ("status", "--porcelain", "--untracked-files=no"): " M a.py\n M b.py",
-    }
-    monkeypatch.setattr(experiment, "_git", lambda *words: answers[words])
-    facts = environment()
-    assert (facts["commit"], facts["changed_files"]) == ("abc", [" M a.py", " M b.py"])
-    answers[("ls-files", "experiment.py")] = ""  # a repository that only surrounds it
-    facts = environment()
-    assert (facts["commit"], facts["changed_files"]) == ("", [])
-
-
-def test_environment_is_told_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(*args: object, **kwargs: object) -> None:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(subprocess, "run", absent)
-    assert environment()["commit"] == ""

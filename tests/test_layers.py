@@ -20,7 +20,7 @@ LEVEL_3 = LEVEL_2 | {"safetensors"}
 # A module imports from rows above its own, and from packages of its row. Two rows may stand on one
 # level: the lower one serves the other.
 ROWS = [
-    (0, "errors frames memory turns", LEVEL_0),
+    (0, "environment errors frames memory turns", LEVEL_0),
     (0, "files", LEVEL_0),
     (
         1,

@@ -257,6 +257,12 @@ def test_columns_of_every_kind_of_file_are_its_turns(rttm, kind):
     assert read_columns(path)["meeting"].start[0] == 3.34
 
 
+def test_speakers_are_numbered_in_the_order_of_their_names(rttm):
+    path = rttm(LINE + LINE.replace("alice", "bob") + LINE.replace("alice", "Al") + LINE)
+    speakers, who = read_columns(path)["meeting"].numbered()
+    assert (speakers, who.tolist()) == (["Al", "alice", "bob"], [1, 2, 0, 1])
+
+
 def test_a_file_is_its_turns_its_hash_and_what_it_holds_besides(rttm):
     info = "SPKR-INFO meeting 1 <NA> <NA> <NA> adult_female alice <NA> <NA>\n"
     text = f";; one\n  ; two\n\n{info}{LINE} {LINE}NOSCORE meeting 1 0 1 <NA> <NA> <NA> <NA>\n"

@@ -42,7 +42,7 @@ def write_record(folder: Path, making: Mapping[str, Any], files: Mapping[str, st
     """
     from hashlib import sha256
 
-    from diarize.experiment import environment
+    from diarize.environment import environment
     from diarize.files import write_text
 
     values = {"format": FORMAT, **making, "environment": environment(), "files": dict(files)}

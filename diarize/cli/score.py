@@ -70,7 +70,7 @@ def add_score(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def run_score(args: argparse.Namespace) -> int:
     """Print or write the scores under every condition, with what produced them."""
-    from diarize.experiment import environment
+    from diarize.environment import environment
     from diarize.score import pair, score_pairs
     from diarize.score.passport import Passport, Source, digest, digest_regions
     from diarize.score.results import Results

@@ -83,6 +83,13 @@ class Columns(NamedTuple):
     speakers: list[str]
     channels: list[str]
 
+    def numbered(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Labels in their order, and (turn,) which of them each turn has."""
+        speakers = sorted(set(self.speakers))
+        number = {speaker: place for place, speaker in enumerate(speakers)}
+        of_turns = map(number.__getitem__, self.speakers)
+        return speakers, np.fromiter(of_turns, dtype=np.int64, count=len(self.speakers))
+
     @classmethod
     def joined(cls, pieces: "Sequence[Columns]") -> "Columns":
         """One after the other."""

@@ -103,13 +103,11 @@ def _columns(turns: Turns) -> Columns:
 
 
 def _overlaps_itself(turns: Columns) -> bool:
-    index: dict[str, int] = {}
-    who = np.array([index.setdefault(name, len(index)) for name in turns.speakers], dtype=np.int64)
-    long = turns.end > turns.start
-    start, end, who = turns.start[long], turns.end[long], who[long]
+    _, who = turns.numbered()
     # Of turns in order of their starts, two that overlap have neighbours between them that do.
-    order = np.lexsort((start, who))
-    start, end, who = start[order], end[order], who[order]
+    order = np.lexsort((turns.start, who))
+    order = order[(turns.end > turns.start)[order]]
+    start, end, who = turns.start[order], turns.end[order], who[order]
     return bool(((who[1:] == who[:-1]) & (start[1:] < end[:-1] - INSTANT)).any())
 
 

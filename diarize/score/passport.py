@@ -126,11 +126,10 @@ def digest_regions(regions: Mapping[str, Sequence[Segment] | None]) -> str:
 
 def _bytes(name: str, turns: Columns) -> bytes:
     """A session by its times in microseconds and its speakers."""
-    rank = {speaker: number for number, speaker in enumerate(sorted(set(turns.speakers)))}
-    who = np.array([rank[speaker] for speaker in turns.speakers], dtype=np.int64)
+    speakers, who = turns.numbered()
     order = np.lexsort((who, turns.end, turns.start))
     times = np.rint(1e6 * np.stack([turns.start, turns.end]))[:, order].astype("<i8")
-    heading = "\0".join([name, str(who.size), *rank]).encode()
+    heading = "\0".join([name, str(who.size), *speakers]).encode()
     return heading + b"\n" + times.tobytes() + who[order].astype("<i8").tobytes()
 
 

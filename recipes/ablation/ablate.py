@@ -175,7 +175,7 @@ def make(cell: Cell, data: Path, output: Path, settings: list[str]) -> Found:
     import torch
 
     from diarize.checkpoint import load_checkpoint
-    from diarize.experiment import environment
+    from diarize.environment import environment
     from diarize.training import train
 
     torch.set_num_threads(1)
