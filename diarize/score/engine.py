@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from diarize.score.condition import CONDITIONS, Condition
 from diarize.score.error import DiarizationError, SessionScore
 from diarize.score.mapping import INSTANT, Meetings, assign, jaccard_indices, mapped_pairs, meetings
-from diarize.score.timeline import Integers, Speech, Timeline, counts, timeline
-from diarize.turns import Segment, Turn
+from diarize.score.timeline import Integers, Speech, Timeline, Turns, counts, timeline
+from diarize.turns import Segment
 
 
 def score(
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
+    reference: Turns,
+    hypothesis: Turns,
     condition: Condition = CONDITIONS["full"],
     uem: Sequence[Segment] | None = None,
 ) -> DiarizationError:
@@ -26,8 +26,8 @@ def score(
 
 
 def score_session(
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
+    reference: Turns,
+    hypothesis: Turns,
     condition: Condition = CONDITIONS["full"],
     uem: Sequence[Segment] | None = None,
 ) -> SessionScore:

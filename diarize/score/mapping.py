@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from diarize.score.condition import Condition
 from diarize.score.timeline import Floats, Integers, Timeline, cumulative
@@ -119,6 +116,9 @@ def assign(rows: Integers, columns: Integers, weights: Floats) -> Integers:
     shape = int(rows.max()) + 1, int(columns.max()) + 1
     if shape[0] * shape[1] <= DENSE:
         return _assign_dense(rows, columns, weights, np.arange(rows.size), shape)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     # Speakers who meet neither directly nor through others are mapped apart: where a side has
     # thousands, the whole matrix would not fit into memory.
     graph = coo_array((weights > 0, (rows, columns + shape[0])), (sum(shape), sum(shape)))
@@ -139,7 +139,13 @@ def _assign_dense(
     matrix, entry = np.zeros(shape), np.zeros(shape, dtype=np.int64)
     matrix[rows, columns] = weights
     entry[rows, columns] = entries
-    best = linear_sum_assignment(matrix, maximize=True)
+    best = np.arange(shape[0]), matrix.argmax(axis=1)
+    wanted = best[1][matrix[best] > 0]
+    if np.bincount(wanted, minlength=1).max() > 1:
+        # Two rows want one column. Imported here, as that takes longer than to score a session.
+        from scipy.optimize import linear_sum_assignment
+
+        best = linear_sum_assignment(matrix, maximize=True)
     chosen: Integers = entry[best][matrix[best] > 0]
     return chosen
 

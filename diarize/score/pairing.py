@@ -16,9 +16,8 @@ from diarize.formats.rttm import Columns
 from diarize.score.mapping import INSTANT
 from diarize.score.report import counted, listed
 from diarize.score.resample import Floats
-from diarize.turns import Segment, Turn
-
-Turns = Columns | Sequence[Turn]
+from diarize.score.timeline import Turns, columns
+from diarize.turns import Segment
 
 ENDINGS = re.compile(r"\.(flac|m4a|mp3|mp4|ogg|opus|rttm|sph|uem|wav|webm)$")
 """Of file names that may stand where a session id belongs."""
@@ -67,8 +66,8 @@ def pair(
     Raises:
         ScoreError: if there are no sessions, one side lacks some, or the UEM does.
     """
-    true = {name: _columns(turns) for name, turns in references.items()}
-    found = {name: _columns(turns) for name, turns in hypotheses.items()}
+    true = {name: columns(turns) for name, turns in references.items()}
+    found = {name: columns(turns) for name, turns in hypotheses.items()}
     regions = None if uems is None else dict(uems)
     notes = _split_channels(true, found, regions)
     names = sorted(true.keys() | found.keys())
@@ -96,10 +95,6 @@ NOBODY = Columns.of(())
 def overlap_themselves(sessions: Mapping[str, Columns]) -> list[str]:
     """Sessions in which turns of one speaker overlap."""
     return [name for name, turns in sessions.items() if _overlaps_itself(turns)]
-
-
-def _columns(turns: Turns) -> Columns:
-    return turns if isinstance(turns, Columns) else Columns.of(turns)
 
 
 def _overlaps_itself(turns: Columns) -> bool:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from diarize.formats.rttm import Columns
 from diarize.score.condition import CONDITIONS, Condition
 from diarize.score.engine import score_session
-from diarize.score.pairing import Pairing, Turns, overlap_themselves, pair
+from diarize.score.pairing import Pairing, overlap_themselves, pair
 from diarize.score.report import ScoreReport, counted, listed
-from diarize.turns import Segment, Turn
+from diarize.score.timeline import Turns
+from diarize.turns import Segment
 
 
 def score_sessions(
@@ -46,14 +46,7 @@ def score_pairs(pairing: Pairing, condition: Condition = CONDITIONS["full"]) -> 
                 f"turns of one speaker overlap; they {count}"
             )
     scores = {
-        name: score_session(
-            _turns(turns), _turns(pairing.hypotheses[name]), condition, pairing.regions[name]
-        )
+        name: score_session(turns, pairing.hypotheses[name], condition, pairing.regions[name])
         for name, turns in pairing.references.items()
     }
     return ScoreReport(scores, condition, pairing.scored_region, notes)
-
-
-def _turns(columns: Columns) -> list[Turn]:
-    times = zip(columns.start.tolist(), columns.end.tolist(), columns.speakers, strict=True)
-    return [Turn(start, end, speaker) for start, end, speaker in times]

@@ -7,8 +7,8 @@ import numpy as np
 from diarize.score.condition import CONDITIONS, Condition
 from diarize.score.error import ErrorSpan
 from diarize.score.mapping import mapped_pairs, meetings
-from diarize.score.timeline import Speech, timeline
-from diarize.turns import Segment, Turn
+from diarize.score.timeline import Speech, Turns, timeline
+from diarize.turns import Segment
 
 Voice = tuple[str, int]
 """A speaker and a layer of his or her speech."""
@@ -18,8 +18,8 @@ Wrong = tuple[str, int, tuple[str, ...], tuple[str, ...]]
 
 
 def error_spans(
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
+    reference: Turns,
+    hypothesis: Turns,
     condition: Condition = CONDITIONS["full"],
     uem: Sequence[Segment] | None = None,
 ) -> list[ErrorSpan]:

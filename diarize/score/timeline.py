@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diarize.errors import ScoreError
+from diarize.formats.rttm import Columns
 from diarize.score.condition import Condition
 from diarize.turns import Segment, Turn
 
+Turns = Columns | Sequence[Turn]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -26,7 +28,7 @@ class Speech(NamedTuple):
     on: their sum is how many do.
 
     Attributes:
-        speakers: names, in order of appearance.
+        speakers: names, in their order.
         who: (stretch,), index of the speaker.
         layer: (stretch,), 1 or more.
         first: (stretch,), first cell.
@@ -75,8 +77,8 @@ class Timeline:
 
 
 def timeline(
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
+    reference: Turns,
+    hypothesis: Turns,
     condition: Condition,
     uem: Sequence[Segment] | None,
 ) -> Timeline:
@@ -88,15 +90,17 @@ def timeline(
         ScoreError: if a time is not finite.
     """
     by_md_eval = condition.rules == "md-eval"
-    true, found = _with_length(reference), _with_length(hypothesis)
-    true_times, found_times = _times(true), _times(found)
+    true, found = columns(reference), columns(hypothesis)
+    written, answers = np.stack([true.start, true.end]), np.stack([found.start, found.end])
+    speak, answer = true.end > true.start, found.end > found.start
+    true_times, found_times = written[:, speak], answers[:, answer]
     if uem is None:
         starts, ends = np.concatenate([true_times, found_times], axis=1)
         uem = [Segment(starts.min(), ends.max())] if starts.size else []
-    regions = _times([region for region in uem if region.end > region.start])
+    regions = np.array([[r.start, r.end] for r in uem if r.end > r.start]).reshape(-1, 2).T
     edges = np.empty(0)
     if condition.collar:
-        edges = (_times(reference) if by_md_eval else true_times).ravel()
+        edges = (written if by_md_eval else true_times).ravel()
     collars = np.stack([edges - condition.collar, edges + condition.collar])
 
     parts = [true_times, found_times, regions, collars]
@@ -113,7 +117,7 @@ def timeline(
     )
 
     num_cells = max(boundaries.size - 1, 0)
-    spoken, answered = _speech(true, in_true), _speech(found, in_found)
+    spoken, answered = _speech(true, speak, in_true), _speech(found, answer, in_found)
     evaluated = counts(in_regions[0], in_regions[1], num_cells) > 0
     kept = evaluated & (counts(in_collars[0], in_collars[1], num_cells) == 0)
     if condition.skip_overlap:
@@ -122,6 +126,11 @@ def timeline(
         spoken, answered = spoken.once(), answered.once()
     seconds = np.diff(boundaries)
     return Timeline(boundaries, seconds * evaluated, seconds * kept, spoken, answered)
+
+
+def columns(turns: Turns) -> Columns:
+    """The columns of turns, if they are not yet."""
+    return turns if isinstance(turns, Columns) else Columns.of(turns)
 
 
 def counts(first: Integers, last: Integers, num_cells: int) -> Integers:
@@ -136,19 +145,10 @@ def cumulative(cells: Floats) -> Floats:
     return np.concatenate([[0.0], np.cumsum(cells)])
 
 
-def _with_length(turns: Sequence[Turn]) -> list[Turn]:
-    return [turn for turn in turns if turn.end > turn.start]
-
-
-def _times(segments: Sequence[Segment]) -> Floats:
-    """(2, segment), starts and ends."""
-    return np.array([[s.start for s in segments], [s.end for s in segments]], dtype=np.float64)
-
-
-def _speech(turns: Sequence[Turn], cells: Integers) -> Speech:
-    """Turns of [first, last) cells, (2, turn), as layers of stretches."""
-    index: dict[str, int] = {}
-    speaker = np.array([index.setdefault(t.speaker, len(index)) for t in turns], dtype=np.int64)
+def _speech(turns: Columns, with_length: NDArray[np.bool_], cells: Integers) -> Speech:
+    """Turns with length, of [first, last) cells, (2, turn), as layers of stretches."""
+    speakers, numbers = turns.numbered()
+    speaker = numbers[with_length]
     who = np.concatenate([speaker, speaker])
     step = np.repeat([1, -1], speaker.size)
     # A speaker's count returns to 0 after the last turn, so one sum serves all; ends come before
@@ -160,4 +160,4 @@ def _speech(turns: Sequence[Turn], cells: Integers) -> Speech:
     by_layer = np.lexsort((layer, who[order]))
     layer, order = layer[by_layer], order[by_layer]
     first, last = cells.ravel()[order].reshape(-1, 2).T
-    return Speech(list(index), who[order][::2], layer[::2], first, last)
+    return Speech(speakers, who[order][::2], layer[::2], first, last)
