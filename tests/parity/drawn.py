@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from diarize.turns import Segment, Turn
 
-COUNT = int(os.environ.get("DIARIZE_PARITY_SESSIONS", "200"))
+COUNT = int(os.environ.get("DIARIZE_PARITY_SESSIONS", "100"))
 """How many sessions each comparison draws; some thousands before a change of the engine."""
 
 END = 40.0
