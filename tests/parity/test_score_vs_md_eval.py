@@ -11,7 +11,8 @@ from drawn import Drawn, sessions
 from diarize.score import CONDITIONS, Condition, SessionScore, score_session
 from diarize.turns import Segment, Turn
 
-pytestmark = pytest.mark.parity
+# Thousands of sessions take longer than a test may.
+pytestmark = [pytest.mark.parity, pytest.mark.timeout(0)]
 
 CONDITIONS_TRIED = [*CONDITIONS.values(), Condition(collar=1.0), Condition(skip_overlap=True)]
 Found = dict[str, tuple[float, ...]]

@@ -13,7 +13,8 @@ from diarize.turns import Segment, Turn
 core = pytest.importorskip("pyannote.core")
 diarization = pytest.importorskip("pyannote.metrics.diarization")
 
-pytestmark = pytest.mark.parity
+# Thousands of sessions take longer than a test may.
+pytestmark = [pytest.mark.parity, pytest.mark.timeout(0)]
 
 CONDITIONS_TRIED = [
     replace(condition, rules="pyannote")
