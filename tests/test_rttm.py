@@ -249,10 +249,12 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize("block", [1, 3, 4096])
 @pytest.mark.parametrize("kind", KINDS)
-def test_columns_of_every_kind_of_file_are_its_turns(rttm, kind):
+def test_columns_of_every_kind_of_file_are_its_turns(rttm, kind, block, monkeypatch):
+    monkeypatch.setattr("diarize.formats.rttm.BLOCK", block)
     path = rttm("")
-    path.write_bytes(KINDS[kind].encode())
+    path.write_bytes(KINDS[kind].encode() * (1 if kind.startswith("a byte") else 5))
     assert columns_as_turns(path) == without_confidences(read_rttm(path))
     assert read_columns(path)["meeting"].start[0] == 3.34
 
