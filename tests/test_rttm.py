@@ -21,7 +21,7 @@ from diarize.formats.rttm import (
 from diarize.turns import Turn, in_order
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8).filter(
-    lambda name: name.split() == [name]
+    lambda name: name.split() == [name] and name != "<NA>"
 )
 MILLISECONDS = st.integers(0, 20_000_000)
 TURNS = st.builds(
@@ -179,6 +179,8 @@ def test_ids_and_speakers_with_white_space_are_refused_with_the_way_out():
         format_rttm("s", [Turn(0, 1, "Ann\tLee")])
     with pytest.raises(RttmError, match=r"session id '' is empty"):
         format_rttm("", [])
+    with pytest.raises(RttmError, match=r"speaker is '<NA>', but that stands for nothing in RTTM"):
+        format_rttm("s", [Turn(0, 1, "<NA>")])
     with pytest.raises(RttmError, match=r"speaker 'a\\u3000b' has white space"):
         check_name("speaker", "a\u3000b")
 

@@ -35,6 +35,9 @@ OTHER_TYPES = frozenset(
 BLOCK = 4096
 """Lines that are taken apart at once: few enough for a processor's cache."""
 
+NOTHING = "<NA>"
+"""What stands in a field that is not known."""
+
 COMMENT = ";"
 """What a comment begins with."""
 
@@ -193,10 +196,10 @@ def _plain_block(lines: Sequence[str]) -> list[tuple[str, Columns]] | None:
     if width not in (9, 10) or not plain or len(fields) % width:
         return None
     speakers, confidences = list(map(sys.intern, fields[7::width])), fields[8::width]
-    if "<NA>" in speakers:
+    if NOTHING in speakers:
         return None
-    if confidences.count("<NA>") < len(confidences):
-        confidences = [field for field in confidences if field != "<NA>"]
+    if confidences.count(NOTHING) < len(confidences):
+        confidences = [field for field in confidences if field != NOTHING]
     else:
         confidences = []
     try:
@@ -271,8 +274,12 @@ def check_name(what: str, name: str) -> None:
         name: the name.
 
     Raises:
-        RttmError: if the name is empty or holds white space.
+        RttmError: if the name is empty or holds white space, or a speaker's stands for none.
     """
+    if name == NOTHING and what == "speaker":
+        raise RttmError(
+            f"speaker is {name!r}, but that stands for nothing in RTTM. Give another speaker."
+        )
     if name.split() != [name]:
         fault = "has white space" if name.strip() else "is empty"
         raise RttmError(
@@ -305,14 +312,14 @@ def _parse(fields: list[str]) -> tuple[str, Turn]:
     if len(fields) not in (9, 10):
         guess = "Is a speaker name missing?" if len(fields) < 9 else "Has a name a space?"
         raise RttmError(f"'SPEAKER' line has {len(fields)} fields, but RTTM has 9 or 10. {guess}")
-    if fields[7] == "<NA>":
+    if fields[7] == NOTHING:
         raise RttmError(
             "'SPEAKER' line has the speaker <NA>, but a turn is somebody's. Is a speaker name "
             "missing?"
         )
     start = _number("start", fields[3], "a recording starts at 0 s. Shift the turns.")
     duration = _number("duration", fields[4], "time runs forward. Is field 5 the end of the turn?")
-    confidence = None if fields[8] == "<NA>" else _number("confidence", fields[8], PROBABILITY)
+    confidence = None if fields[8] == NOTHING else _number("confidence", fields[8], PROBABILITY)
     if confidence is not None and confidence > 1:
         raise RttmError(f"confidence is {fields[8]}, but {PROBABILITY}")
     # Nine decimals undo what binary addition adds: 0.1 + 0.2 is 0.30000000000000004.
@@ -347,7 +354,7 @@ def _format(session_id: str, turn: Turn) -> str:
             f"{turn.end} s, but RTTM holds 0 <= start <= end. Mend the turn."
         )
     start, end = round(turn.start, 3), round(turn.end, 3)
-    confidence = "<NA>" if turn.confidence is None else f"{turn.confidence:.6g}"
+    confidence = NOTHING if turn.confidence is None else f"{turn.confidence:.6g}"
     return (
         f"SPEAKER {session_id} {turn.channel} {start:.3f} {end - start:.3f} "
         f"<NA> <NA> {turn.speaker} {confidence} <NA>\n"
