@@ -302,6 +302,24 @@ def test_infer_writes_what_is_asked(model: str, audio: Path, tmp_path: Path):
     assert stored["frame_shift"] == 0.08
 
 
+def test_what_infer_leaves_beside_turns_tells_score_who_made_them(
+    model: str, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    out, other = tmp_path / "out", record(tmp_path / "other.wav")
+    settings = ["--model", model, "--onset", "0.3", "--output", str(out)]
+    assert main(["infer", str(audio), str(other), *settings]) == 0
+    assert main(["infer", str(audio), *settings, "--offset", "0.2"]) == 0  # talk once more
+    records = [json.loads(path.read_text()) for path in out.glob("*.passport")]
+    assert {tuple(r["files"]) for r in records} == {("talk.rttm", "other.rttm"), ("talk.rttm",)}
+    assert len({r["weights_sha256"] for r in records}) == 1
+    capsys.readouterr()
+    assert main(["score", str(out), str(out)]) == 0
+    made = [line for line in capsys.readouterr().out.splitlines() if line.startswith("made by")]
+    told = [f"made by: model {model}, latency offline, onset 0.3, offset {x}, " for x in (0.1, 0.2)]
+    assert sorted(line[: len(told[0])] for line in made) == told
+    assert all(line.endswith("(1 file)") for line in made)
+
+
 def test_infer_a_manifest_in_its_order(model: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     sessions = [
         Session("long", record(tmp_path / "a" / "x.wav", 3.0), offset=1.0),

@@ -63,11 +63,10 @@ def find_records(files: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[s
     """
     from diarize.score.report import counted
 
-    records = [
-        _read(path)
-        for folder in sorted({Path(path).parent for path in files})
-        for path in sorted(folder.glob(f"*{SUFFIX}"))
-    ]
+    folders = {Path(path).parent for path in files}
+    places = [path for folder in folders for path in folder.glob(f"*{SUFFIX}")]
+    # Of records that name the same file, the last one counts: it was written again, alike.
+    records = [_read(path) for path in sorted(places, key=lambda p: (p.stat().st_mtime_ns, p))]
     of_hash = {sha: number for number, r in enumerate(records) for sha in r["files"].values()}
     names = {name for record in records for name in record["files"]}
     counts: dict[int, int] = {}
