@@ -110,6 +110,13 @@ def test_results_of_another_passport_are_refused_unless_told_otherwise(what: str
 
 
 def test_hypotheses_and_tools_may_differ() -> None:
-    other = replace(PASSPORT, hypothesis=Source("sys2", "f" * 64), environment={"packages": {}})
+    making = {"model": "mine", "inference": {"latency": "1.04s", "postprocess": {}}, "num_files": 1}
+    side = Source("sys2", "f" * 64, {"sys2/s.rttm": "4" * 64}, [making])
+    other = replace(PASSPORT, hypothesis=side, environment={"packages": {}})
     found = compare({"old": results(missing(1)), "new": Results(other, [missing(2)])})
     assert found.different == []
+    assert found.lines()[1:4] == [
+        "old: hyp, 2 files, sha256 bbbbbbbbbbbb",
+        "new: sys2, 1 file, sha256 ffffffffffff",
+        "new: made by: model mine, latency 1.04s (1 file)",
+    ]

@@ -80,10 +80,9 @@ class Comparison:
         first, *others = (results.passport for results in self.results.values())
         lines = [f"different: {line}" for line in self.different]
         lines.append(f"reference: {first.reference.in_words()}; {first.scored_region}")
-        lines += [
-            f"{name}: {results.passport.hypothesis.in_words()}"
-            for name, results in self.results.items()
-        ]
+        for name, results in self.results.items():
+            side = results.passport.hypothesis
+            lines += [f"{name}: {line}" for line in (side.in_words(), *side.makers())]
         sessions = counted(min(p.num_sessions for p in (first, *others)), "session")
         return [
             *lines,

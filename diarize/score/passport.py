@@ -36,6 +36,10 @@ class Source:
         """A line of text."""
         return f"{self.place}, {counted(len(self.files), 'file')}, sha256 {self.sha256[:12]}"
 
+    def makers(self) -> list[str]:
+        """Who made how many files, with which settings, a line for each."""
+        return [f"made by: {_made_by(record)}" for record in self.made_by]
+
 
 @dataclass(frozen=True)
 class Passport:
