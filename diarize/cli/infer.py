@@ -41,8 +41,9 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         help="packaged, on Hugging Face (`diarize models`), a checkpoint, or exp/name",
     )
     parser.add_argument(
-        "--output", metavar="DIR", default="-", help="a file per session and format"
-    )
+        "--output", metavar="DIR", default="-",
+        help="a file per session and format, and a record of the model and its settings",
+    )  # fmt: skip
     parser.add_argument(
         "--format", metavar="|".join(FORMATS), type=some_of(FORMATS), default=("rttm",),
         help="what to write, several with commas; default: rttm. Of several sessions, standard "

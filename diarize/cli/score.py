@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def run_score(args: argparse.Namespace) -> int:
     told = [
         *_passed_over("reference", references.passed_over),
         *_passed_over("hypothesis", hypotheses.passed_over),
-        *_differing_channels(regions),
+        *_differing_channels(regions, pairing.references),
         *changed,
     ]
     pairing = replace(pairing, notes=[*told, *pairing.notes])
@@ -150,11 +151,12 @@ def _passed_over(side: str, lines: Counter[str]) -> list[str]:
     return notes
 
 
-def _differing_channels(regions: Regions) -> list[str]:
+def _differing_channels(regions: Regions, sessions: Collection[str]) -> list[str]:
     """A note on regions that differ from channel to channel."""
     from diarize.score.report import counted, listed
 
-    names = regions.channels
+    scored = {*sessions, *(name.rpartition(":")[0] for name in sessions)}
+    names = [name for name in regions.channels if name in scored]
     if not names:
         return []
     return [
