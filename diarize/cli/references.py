@@ -70,10 +70,13 @@ class Regions:
 
 
 def read_turns(place: str, references: Iterable[str] = ()) -> dict[str, list[Turn]]:
-    """Session id -> turns, from RTTM files, a folder of them, or a manifest."""
+    """Session id -> turns, from RTTM files, a folder of them, a manifest, or `infer`'s JSON."""
+    from diarize.formats.json import read_json
     from diarize.formats.rttm import read_rttm
     from diarize.manifest import read_manifest, reference_turns
 
+    if place.endswith(MANIFESTS) and (answers := read_json(place)) is not None:
+        return answers
     if place.endswith(MANIFESTS):
         whole: dict[str, list[Turn]] = {}
         for session in read_manifest(place):  # several lines may be windows of one session

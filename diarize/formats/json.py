@@ -10,11 +10,13 @@ Times are seconds of the recording, rounded to three decimals as in RTTM.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from diarize.files import write_text
+from diarize.errors import RttmError
+from diarize.files import read_lines, write_text
 from diarize.turns import Turn, in_order
 
 
@@ -45,6 +47,54 @@ def format_json(session_id: str, turns: Sequence[Turn], **facts: Any) -> str:
     }
     lines = ",".join(f"\n  {_dump(_turn(turn))}" for turn in ordered)
     return f'{_dump(head)[:-1]}, "turns": [{lines}\n]}}\n'
+
+
+def read_json(path: str | Path) -> dict[str, list[Turn]] | None:
+    """Session id -> turns, of one session, or of one a line; None where it is another JSON.
+
+    Raises:
+        RttmError: if the file cannot be read, or a session or a turn lacks something.
+    """
+    text = "\n".join(read_lines(path, RttmError)).strip()
+    decoder = json.JSONDecoder()
+    sessions: dict[str, list[Turn]] = {}
+    place = 0
+    while place < len(text):
+        where = f"{path}:{text.count(chr(10), 0, place) + 1}"
+        try:
+            values, stop = decoder.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            if not sessions:
+                return None
+            raise RttmError(
+                f"{where}: is not JSON ({error.msg} at line {error.lineno}). Was it cut off?"
+            ) from None
+        if not isinstance(values, dict) or not isinstance(values.get("turns"), list):
+            return None
+        name = values.get("session_id")
+        if not isinstance(name, str) or name in sessions:
+            raise RttmError(
+                f"{where}: 'session_id' is {name!r}, but each session has a name of its own. "
+                "Give it one."
+            )
+        sessions[name] = [_read_turn(turn, where) for turn in values["turns"]]
+        place = stop + len(text[stop:]) - len(text[stop:].lstrip())
+    return sessions or None
+
+
+def _read_turn(values: Any, where: str) -> Turn:
+    try:
+        start, end, speaker = (values[key] for key in ("start", "end", "speaker"))
+        confidence = values.get("confidence")
+        turn = Turn(float(start), float(end), speaker, confidence and float(confidence))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        turn = Turn(math.nan, math.nan, "")
+    if not (0 <= turn.start <= turn.end < math.inf and isinstance(turn.speaker, str)):
+        raise RttmError(
+            f"{where}: a turn is {json.dumps(values)}, but it has 'start' and 'end', seconds, and "
+            "'speaker', a name. Correct it."
+        )
+    return turn
 
 
 def _turn(turn: Turn) -> dict[str, Any]:
