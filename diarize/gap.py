@@ -16,7 +16,7 @@ from scipy.stats import wasserstein_distance
 
 from diarize.errors import RttmError
 from diarize.files import replacing
-from diarize.turntaking import QUANTILES, Observed, TurnTaking, fit
+from diarize.turntaking import QUANTILES, Observed, fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ class Row:
     """One quantity on both sides.
 
     Attributes:
-        name: as `TurnTaking` calls it.
+        name: as `Observed` calls it.
         unit: "s", "%", or "" for numbers of speakers.
         real: mean, median and 90 % quantile of a distribution; one number else.
         simulated: likewise.
@@ -102,14 +102,13 @@ def compare(real: Observed, simulated: Observed) -> Gap:
     Raises:
         RttmError: if one side has no turns that follow each other.
     """
-    fits = []
     for name, side in (("references", real), ("simulation", simulated)):
         try:
-            fits.append(fit(side))
+            fit(side)
         except RttmError as error:
             raise RttmError(f"{name}: {error}") from None
-    rows = [_distribution(name, real, simulated, fits[0]) for name in QUANTILES]
-    rows += [_share(name, *(getattr(each, name) for each in fits)) for name in SETTINGS]
+    rows = [_distribution(name, real, simulated) for name in QUANTILES]
+    rows += [_share(name, getattr(real, name), getattr(simulated, name)) for name in SETTINGS]
     rows.append(_speakers(real, simulated))
     return Gap(real, simulated, tuple(rows))
 
@@ -123,7 +122,7 @@ SETTINGS = {
 """Shares, and the settings that reach them."""
 
 
-def _distribution(name: str, real: Observed, simulated: Observed, fitted: TurnTaking) -> Row:
+def _distribution(name: str, real: Observed, simulated: Observed) -> Row:
     one, other = getattr(real, name), getattr(simulated, name)
     distance = float(wasserstein_distance(one, other)) if len(one) and len(other) else np.nan
     mean = float(one.mean()) if len(one) else 0.0

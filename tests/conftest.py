@@ -16,7 +16,10 @@ import pytest
 from diarize.turns import Turn, in_order
 
 if TYPE_CHECKING:
+    from mixing import Make
     from runs import Material, Run
+
+    from diarize.corpus import Corpus
 
 ROOT = Path(__file__).parents[1]
 SAMPLE_RATE = 16000
@@ -91,6 +94,40 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> "Corpus":
+    """Four tones, each with utterances of 0.4, 0.5 and 0.6 s."""
+    from tones import write_corpus
+
+    from diarize.corpus import Corpus
+
+    folder = tmp_path_factory.mktemp("speech")
+    return Corpus.from_manifest(write_corpus(folder, 4, 3, 0.4), folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> "Corpus":
+    """Three seconds of white noise."""
+    from tones import write_noise
+
+    from diarize.corpus import Corpus
+
+    folder = tmp_path_factory.mktemp("noise")
+    return Corpus.from_manifest(write_noise(folder), folder / "cache", spoken=False)
+
+
+@pytest.fixture
+def simulator(speech: "Corpus") -> "Make":
+    """``simulator(seed=0, noises=None, rooms=None, **settings)``."""
+    from diarize.simulate import SimulationConfig, Simulator
+
+    def make(seed: int = 0, noises: "Corpus | None" = None, rooms=None, **settings) -> Simulator:
+        config = SimulationConfig(**({"min_voice": 0.5} | settings))
+        return Simulator(config, speech, noises, rooms, seed)
+
+    return make
 
 
 @pytest.fixture(scope="session")
