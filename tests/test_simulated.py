@@ -3,7 +3,6 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from runs import TINY, Material
@@ -76,9 +75,17 @@ def test_sessions_of_unlike_length_are_padded(tmp_path: Path) -> None:
     assert_same(one, Simulated(made).batch(draw, collate), 3)
 
 
-def test_examples_have_names(tmp_path: Path) -> None:
-    example = Simulated(simulator(tmp_path)).example(3)
-    assert example.session_id == "simulated-3" and example.signal.dtype == np.float32
+@pytest.mark.parametrize("in_cache", [2**16, 2**22], ids=["one by one", "together"])
+def test_a_batch_sounds_as_its_sessions_do(
+    in_cache: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("diarize.simulate.mixer.IN_CACHE", in_cache)
+    made, collate = simulator(tmp_path), Collate(FrameGrid(16000, 1280), 3)
+    batch = Simulated(made).batch(Draw(0, 0, 2, 3), collate)
+    for row, number in enumerate((2, 3, 4)):
+        waveform, turns = made.session(number)
+        assert batch.signal[row].numpy() == pytest.approx(waveform, abs=1e-6)
+        assert batch.turns[row] == turns
 
 
 # ---- on a GPU

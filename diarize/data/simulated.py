@@ -1,4 +1,4 @@
-"""Simulated sessions: one by one on a CPU, whole batches on a GPU.
+"""Simulated sessions, whole batches at once; their truth is made of turns, or on a GPU by it.
 
 B sessions, T frames, S talkers of the largest session.
 """
@@ -38,20 +38,25 @@ class Simulated:
         share = torch.cuda.get_device_properties(device).total_memory // 4
         return sum(samples.nbytes for samples in held) <= share
 
-    def example(self, number: int) -> Example:
-        """Session ``number``."""
-        waveform, turns = self._simulator.session(number)
-        return Example(f"simulated-{number}", waveform, turns)
-
     def batch(self, draw: Draw, collate: Collate) -> Batch:
         """The sessions of these numbers, where the simulator makes them."""
-        # A CPU makes sessions one by one in two thirds of the time, since they fit its caches.
-        if self._simulator.device.type == "cpu":
-            return collate([self.example(number) for number in draw.numbers])
-        return self.mixed(draw, collate)
+        if self._simulator.device.type != "cpu":
+            return self.mixed(draw, collate)
+        plan = self._simulator.plan(draw.numbers)
+        sessions = zip(
+            draw.numbers,
+            self._simulator.sound(plan).numpy(),
+            plan.script.num_samples,
+            self._simulator.turns(plan),
+            strict=True,
+        )
+        return collate([
+            Example(f"simulated-{number}", waveform[:num_samples], turns)
+            for number, waveform, num_samples, turns in sessions
+        ])  # fmt: skip
 
     def mixed(self, draw: Draw, collate: Collate) -> Batch:
-        """The same sessions, made all at once and without a loop over what is said."""
+        """The same sessions, their truth made without a loop over what is said."""
         plan = self._simulator.plan(draw.numbers)
         mixture = self._simulator.mix(plan, collate.grid)
         order, count = _arrivals(plan, collate.grid)

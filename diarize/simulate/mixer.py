@@ -27,11 +27,14 @@ Waveform = NDArray[np.float32]
 FULL_SCALE = 32768
 """Of 16-bit samples."""
 
-IN_ROOMS = 16
-"""Tracks that are put into rooms at once, which takes several copies of them."""
+IN_CACHE = 2**22
+"""Samples of talkers' tracks that a CPU makes at once, a session or two: more leave its caches."""
 
 AT_ONCE = 2**27
-"""Samples of talkers' tracks that are made at once: half a gibibyte for each copy of them."""
+"""Of which a GPU makes as many at once: half a gibibyte for each copy of them."""
+
+IN_ROOMS = 16
+"""Tracks that a GPU puts into rooms at once, which takes several copies of them; a CPU one."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Mixer:
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
+        here = self.device.type == "cpu"
+        self._at_once, self._in_rooms = (IN_CACHE, 1) if here else (AT_ONCE, IN_ROOMS)
         self._quiet = quiet
         self._speech = _Store(corpus, self.device)
         self._noise = None if noise is None else _Store(noise, self.device)
@@ -86,7 +91,7 @@ class Mixer:
         """Waveforms (B, N) of a plan's sessions, zero beyond each."""
         num_sessions, slots = plan.script.voice.shape
         longest = int(plan.script.num_samples.max(initial=0))
-        few = max(AT_ONCE // max(longest * slots, 1), 1)
+        few = max(self._at_once // max(longest * slots, 1), 1)
         parts = [plan.part(first, first + few) for first in range(0, num_sessions, few)]
         return torch.cat([self._sound(part, longest) for part in parts])
 
@@ -132,8 +137,8 @@ class Mixer:
         tracks.scatter_(0, place, samples)
         tracks = tracks.view(-1, longest)
         inside = np.flatnonzero((scene.room[:, None] >= 0) & (script.voice >= 0))
-        for first in range(0, len(inside), IN_ROOMS):
-            few = inside[first : first + IN_ROOMS]
+        for first in range(0, len(inside), self._in_rooms):
+            few = inside[first : first + self._in_rooms]
             assert self._rooms is not None
             room = self._tensor(scene.room[few // slots])
             response = self._rooms[room, self._tensor(scene.place.flat[few])]

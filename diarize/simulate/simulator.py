@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diarize.audio import SAMPLE_RATE, audio_info, read_audio
 from diarize.corpus import Corpus
@@ -110,10 +111,14 @@ class Simulator:
         """Sound and activity of planned sessions, on the simulator's device."""
         return self._mixer.mix(plan, grid)
 
+    def sound(self, plan: Plan) -> Tensor:
+        """Waveforms (B, N) of planned sessions, zero beyond each, on the simulator's device."""
+        return self._mixer.sound(plan)
+
     def session(self, index: int) -> tuple[Waveform, list[Turn]]:
         """Waveform (sample,) at 16 kHz, and its turns by start; speakers keep corpus labels."""
         plan = self.plan([index])
-        return self._mixer.sound(plan)[0].cpu().numpy(), self.turns(plan)[0]
+        return self.sound(plan)[0].cpu().numpy(), self.turns(plan)[0]
 
     def turns(self, plan: Plan) -> list[list[Turn]]:
         """Turns of planned sessions, by start, seconds from the first sample of each."""
