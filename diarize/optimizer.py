@@ -57,12 +57,14 @@ class OptimizerConfig:
     warmup_steps: int = 500
     """Steps of linear rise."""
     schedule: str = "cosine"
-    """"cosine" falls to a hundredth at the last step, "inverse_sqrt" with the root of the step."""
+    """"cosine" falls until the last step, "inverse_sqrt" with the root of the step."""
+    lowest_share: float = 0.01
+    """Share of the peak that "cosine" ends at, and below which "inverse_sqrt" never falls."""
 
     def __post_init__(self) -> None:
         check_least(self, learning_rate=0, front_end_share=0, weight_decay=0, warmup_steps=0)
         check_least(self, new_slots_share=1)
-        check_shares(self, "layer_decay")
+        check_shares(self, "layer_decay", "lowest_share")
         check_choice("algorithm", self.algorithm, ALGORITHMS)
         check_choice("schedule", self.schedule, SCHEDULES)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -149,10 +151,13 @@ def hidden_matrices(model: nn.Module) -> set[str]:
 
 def learning_rate_factor(step: int, config: OptimizerConfig, max_steps: int) -> float:
     """Share of the peak learning rate at a step: linear warm-up, then the schedule."""
+    if config.schedule == "inverse_sqrt":
+        # As Sortformer was trained: NeMo's InverseSquareRootAnnealing has its peak at step W.
+        place = (step + 1) / (config.warmup_steps + 1)
+        return place if place <= 1 else max(place**-0.5, config.lowest_share)
     warmup = max(config.warmup_steps, 1)
     if step < warmup:
         return (step + 1) / warmup
-    if config.schedule == "inverse_sqrt":
-        return math.sqrt(warmup / (step + 1))
     progress = min((step - warmup) / max(max_steps - warmup, 1), 1.0)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+    falling = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lowest_share + (1 - config.lowest_share) * falling

@@ -1,6 +1,9 @@
 """The optimizer: which weights move how fast, and the learning rate over the steps."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,15 +79,51 @@ def test_learning_rate_rises_and_falls() -> None:
         return [learning_rate_factor(step, config, 24) for step in range(25)]
 
     cosine, root = drawn("cosine"), drawn("inverse_sqrt")
-    assert cosine[:5] == root[:4] + [1.0] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert cosine[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert root[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert cosine[14] == pytest.approx((1 + 0.01) / 2)  # half way from the peak to the end
     assert cosine[24] == pytest.approx(0.01)
-    assert root[15] == pytest.approx(0.5)  # sqrt(4 / 16)
+    assert root[19] == pytest.approx(0.5)  # sqrt(5 / 20)
     for rates in (cosine, root):
         assert all(late < early for early, late in zip(rates[4:], rates[5:], strict=False))
     still = OptimizerConfig(warmup_steps=0)
     assert learning_rate_factor(0, still, 10) == 1.0
     assert learning_rate_factor(99, still, 10) == pytest.approx(0.01)
+    high = OptimizerConfig(warmup_steps=0, lowest_share=0.25)
+    assert learning_rate_factor(99, high, 10) == pytest.approx(0.25)
+    low = replace(high, schedule="inverse_sqrt")
+    assert [learning_rate_factor(step, low, 10) for step in (3, 15, 99)] == [0.5, 0.25, 0.25]
+
+
+# Peak, warm-up and lowest rate that NVIDIA NeMo publishes with each recipe.
+PUBLISHED = {
+    "sortformer_v1": (1e-4, 2500, 1e-6),
+    "sortformer_v2": (1e-4, 500, 1e-6),
+    "nemotron3_streaming": (1e-4, 2000, 1e-6),
+}
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+@pytest.mark.parametrize("step", [0, 7, 499, 500, 501, 2499, 2500, 19_999, 10**8])
+def test_rates_of_recipes_with_an_inverse_root_are_the_published(
+    root: Path, recipe: str, step: int
+) -> None:
+    peak, warmup, lowest = PUBLISHED[recipe]
+    config = load_config(TrainingConfig, [root / "conf" / f"{recipe}.yaml"]).optimizer
+    published = peak * (step + 1) / (warmup + 1)
+    if step > warmup:
+        published = max(peak / math.sqrt((step + 1) / (warmup + 1)), lowest)
+    assert config.learning_rate * learning_rate_factor(step, config, 10**8) == pytest.approx(
+        published, rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("step", [2500, 2501, 11_250, 20_000])
+def test_rates_of_nemotron_offline_are_the_published(root: Path, step: int) -> None:
+    config = load_config(TrainingConfig, [root / "conf" / "nemotron3_offline.yaml"]).optimizer
+    falling = 0.5 * (1 + math.cos(math.pi * (step - 2500) / (20_000 - 2500)))
+    rate = config.learning_rate * learning_rate_factor(step, config, 20_000)
+    assert rate == pytest.approx((4e-4 - 1e-6) * falling + 1e-6, rel=1e-9)
 
 
 def rates(*settings: str) -> dict[str, float]:
