@@ -72,8 +72,10 @@ parity: install  ## compare with other implementations: pyannote.metrics, meetev
 	echo "$$said" | grep -q '[0-9] passed' || { \
 		echo "make: every parity test was skipped; above stands what each lacks." >&2; exit 1; }
 
-bench: install  ## speed, memory and start-up times, as a table
+bench: install  ## speed, memory and start-up times of all there is, as tables
 	$(BIN)/python recipes/bench/bench.py
+	$(BIN)/python recipes/bench/step.py small/8x30 base/2x45
+	$(BIN)/python recipes/bench/simulation.py recipes/demo/utterances.jsonl --alone
 	$(BIN)/python recipes/bench/published.py
 
 coverage: install  ## the lines that no test reaches

@@ -1,5 +1,6 @@
 """How fast conversations are simulated, beside lhotse's and NeMo's simulators on the same speech.
 
+    .venv/bin/python recipes/bench/simulation.py recipes/demo/utterances.jsonl --alone
     .venv/bin/python recipes/bench/simulation.py MANIFEST
     .venv/bin/python recipes/bench/simulation.py MANIFEST --peers PYTHON
 
@@ -15,6 +16,7 @@ twice, in turns; the time is that of sessions, without imports, manifests and ou
 - **gpu**: as batch, on an accelerator, 64 sessions at a time; where there is one.
 
 ``--peers`` names a Python that has nemo_toolkit[asr]; lhotse is looked for here, and wants dill.
+``--alone`` measures ours, as ``make bench`` does.
 """
 
 import argparse
@@ -36,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of simulation, beside its peers.")
     parser.add_argument("manifest", help="of single-speaker utterances")
     parser.add_argument("--peers", metavar="PYTHON", help="also measure NeMo's simulator")
+    parser.add_argument("--alone", action="store_true", help="without peers")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -43,7 +46,9 @@ def main() -> None:
         return
     import torch
 
-    asked = {"batch": sys.executable, "single": sys.executable, "lhotse": sys.executable}
+    asked = {"batch": sys.executable, "single": sys.executable}
+    if not args.alone:
+        asked["lhotse"] = sys.executable
     if torch.cuda.is_available():
         asked["gpu"] = sys.executable
     if args.peers:
