@@ -88,9 +88,22 @@ def diarization_loss(
         num_frames: (B,), frames before padding.
         config: weights and matching.
     """
+    return _blend(logits, *_targets(logits, activity, num_frames, config), num_frames, config)
+
+
+def _targets(
+    logits: Tensor, activity: Tensor, num_frames: Tensor, config: LossConfig
+) -> tuple[Tensor, Tensor]:
+    """The activity in order of arrival, and in the order that fits best, (B, T, S) each."""
     sort = sort_order(logits, activity, num_frames, config.sort_tolerance_frames)
-    in_order = _reordered(activity, sort)
-    best = _reordered(activity, best_order(logits, activity, num_frames, config.match))
+    best = best_order(logits, activity, num_frames, config.match)
+    return _reordered(activity, sort), _reordered(activity, best)
+
+
+def _blend(
+    logits: Tensor, in_order: Tensor, best: Tensor, num_frames: Tensor, config: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`diarization_loss` by its targets."""
     parts = {
         "sort_loss": _cross_entropy(logits, in_order, num_frames),
         "permutation_invariant_loss": _cross_entropy(logits, best, num_frames),
@@ -126,9 +139,15 @@ def layer_loss(
         config: weights of layers and losses, and matching.
     """
     weights, last = config.layer_weights, len(config.layer_weights) - 1
+    number = len(layers)
+    # Slots are matched for all layers at once: an accelerator is waited for once, not by layer.
+    targets = _targets(
+        torch.cat(list(layers)), activity.repeat(number, 1, 1), num_frames.repeat(number), config
+    )
+    of_layers = zip(layers, *(each.chunk(number) for each in targets), strict=True)
     losses = [
-        weights[min(index, last)] * diarization_loss(logits, activity, num_frames, config)[0]
-        for index, logits in enumerate(layers)
+        weights[min(index, last)] * _blend(logits, in_order, best, num_frames, config)[0]
+        for index, (logits, in_order, best) in enumerate(of_layers)
     ]
     return torch.stack(losses).sum()
 
