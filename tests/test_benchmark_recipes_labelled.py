@@ -11,6 +11,7 @@ from miniatures import RECIPES, prepared, regions, run, truth, write, write_nois
 
 from diarize.audio import read_audio
 from diarize.benchmark import read_list
+from diarize.manifest import check_manifest
 
 LISTS = RECIPES.parent / "manifests"
 SECONDS = 1.5
@@ -65,6 +66,7 @@ def test_voxconverse_arrives(split: str, count: int, voxconverse: Path, tmp_path
         assert truth(session) == heard(number)
         assert regions(session) == [(0.0, SECONDS)]
     assert {(s.extra["split"], s.extra["reference"]) for s in sessions} == {(split, "v0_3")}
+    assert check_manifest(tmp_path / "data" / f"{split}.jsonl", []) == []
 
 
 def test_voxconverse_splits_share_nobody() -> None:
@@ -128,6 +130,7 @@ def test_dihard3_arrives(split: str, names: list[str], dihard3: Path, tmp_path: 
         assert truth(session) == heard(number)
         assert regions(session) == [(0.1, 1.4 + number / 100)]
         assert session.extra["domain"] == ("court", "webvideo", "cts")[number]
+    assert check_manifest(tmp_path / "data" / f"{split}.jsonl", []) == []
 
 
 def test_dihard3_without_one_release(
@@ -199,6 +202,7 @@ def test_callhome_arrives(split: str, count: int, callhome: Path, tmp_path: Path
         end = round(0.85 + (10 + calls.index(session.session_id) % 50) / 100, 2)
         assert truth(session) == [(0.0, 1.08, "B"), (0.85, end, "A")]
         assert (session.duration, regions(session)) == (SECONDS, [(0.0, SECONDS)])
+    assert check_manifest(tmp_path / "data" / f"{split}.jsonl", []) == []
 
 
 def test_callhome_parts_are_those_of_kaldi() -> None:
@@ -275,6 +279,7 @@ def test_earnings21_arrives(split: str, count: int, earnings21: Path, tmp_path: 
     for session in sessions:
         start = (40 + ids("earnings21", "test").index(session.session_id)) / 100
         assert truth(session) == [(0.1, 0.4, "0"), (start, round(start + 0.2, 3), "1")]
+    assert check_manifest(tmp_path / "data" / f"{split}.jsonl", []) == []
 
 
 def test_earnings21_without_its_large_files(

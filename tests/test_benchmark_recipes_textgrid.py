@@ -10,6 +10,7 @@ from textgrids import Entry, long_form, short_form
 
 from diarize.audio import read_audio
 from diarize.benchmark import read_list
+from diarize.manifest import check_manifest
 
 LISTS = RECIPES.parent / "manifests"
 SECONDS = 2.0
@@ -68,6 +69,7 @@ def test_aishell4_transcripts_arrive(split: str, aishell4: Path, tmp_path: Path)
         assert truth(session) == [
             (0.25, 1.0, "001-M"), (0.75, 1.25, "002-F"), (1.2, 1.5, "001-M"),
         ]  # fmt: skip
+    assert check_manifest(tmp_path / "data" / f"{split}.jsonl", []) == []
 
 
 def test_aishell4_in_part(aishell4: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -161,6 +163,7 @@ def test_alimeeting_arrives(
         assert truth(session) == said_in(number)
         assert (session.duration, regions(session)) == (SECONDS, [(0.0, SECONDS)])
         assert (session.num_speakers, session.extra["microphone"]) == (3, microphone)
+    assert check_manifest(tmp_path / "data" / f"{split}.jsonl", []) == []
 
 
 def test_alimeeting_near_is_the_mean_of_the_headsets(alimeeting: Path, tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
 """LibriSpeech as it is unpacked, and the recipes that mix conversations from it."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from miniatures import RECIPES, write
+from miniatures import RECIPES, run_recipe, write
 from scripts import load_script
 from tones import PITCHES, tone
 
@@ -135,14 +132,6 @@ def test_a_manifest_stands_in_for_a_part(tmp_path: Path, monkeypatch: pytest.Mon
 # The recipes
 
 
-def recipe(name: str, *options: str) -> subprocess.CompletedProcess:
-    """What ``run.sh`` says, by the interpreter that runs the tests."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(RECIPES.parent)}
-    command = ["bash", str(RECIPES / name / "run.sh"), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -153,12 +142,14 @@ def recipe(name: str, *options: str) -> subprocess.CompletedProcess:
 )
 @pytest.mark.parametrize("name", SIMULATED)
 def test_what_the_shell_refuses_is_usage(name: str, options: tuple[str, ...], message: str) -> None:
-    done = recipe(name, *options)
+    done = run_recipe(name, *options)
     assert (done.returncode, message in done.stderr) == (2, True)
 
 
 def test_a_fault_of_the_corpus_ends_the_recipe(tmp_path: Path) -> None:
-    done = recipe("mini_librispeech", "--corpus", str(tmp_path), "--output", str(tmp_path / "exp"))
+    done = run_recipe(
+        "mini_librispeech", "--corpus", str(tmp_path), "--output", str(tmp_path / "exp")
+    )
     assert done.returncode == 1
     assert f"prepare.py: {tmp_path}: has no folder 'train-clean-5', but" in done.stderr
     assert not (tmp_path / "exp").exists()
@@ -201,7 +192,7 @@ def test_sessions_are_mixed_of_two_speakers(
     output = tmp_path / "exp"
     given = ("--noise", str(tmp_path / "noises"), "--rir", str(tmp_path / "rooms.jsonl"))
     where = ("--corpus", str(corpus), "--output", str(output), "--stop_stage", "1")
-    done = recipe("mini_librispeech", "--toy", *where, *given)
+    done = run_recipe("mini_librispeech", "--toy", *where, *given)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     for name, voices in (("train_2spk", set(TRAIN)), ("test_2spk", set(OTHERS))):
         sessions = read_manifest(output / "data" / name / "manifest.jsonl")
@@ -227,7 +218,7 @@ def asked(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: 
     """What a recipe asks of diarize, without folders."""
     monkeypatch.setenv("BASH_FUNC_diarize%%", STUB)
     monkeypatch.setenv("DIARIZE_LOG", str(tmp_path / "log"))
-    done = recipe(name, "--stage", "1", "--output", str(tmp_path / "exp"), *options)
+    done = run_recipe(name, "--stage", "1", "--output", str(tmp_path / "exp"), *options)
     assert done.returncode == 0, done.stderr
     return (tmp_path / "log").read_text().replace(f"{tmp_path}/", "").splitlines()
 
