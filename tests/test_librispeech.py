@@ -258,16 +258,16 @@ def test_librispeech_sim_scores_two_to_four(
     assert [
         re.findall(r"num_speakers=\S+|--num-sessions \d+|--seed \d", line) for line in mixed
     ] == [
-        ["num_speakers=[0,1]", "--num-sessions 40", "--seed 1"],
-        ["num_speakers=[0,1]", "--num-sessions 40", "--seed 2"],
-        ["num_speakers=[0,0,1]", "--num-sessions 40", "--seed 3"],
-        ["num_speakers=[0,0,0,1]", "--num-sessions 40", "--seed 4"],
+        ["num_speakers=[0,1]", "--num-sessions 30", "--seed 1"],
+        ["num_speakers=[0,1]", "--num-sessions 30", "--seed 2"],
+        ["num_speakers=[0,0,1]", "--num-sessions 30", "--seed 3"],
+        ["num_speakers=[0,0,0,1]", "--num-sessions 30", "--seed 4"],
     ]
     trained = [line for line in lines if line.startswith("train ")]
     assert [line.split("--output ")[1] for line in trained] == [
         f"exp/{step} --resume" for step in ("voices", "easy", "short", "long")
     ]
-    assert all("trainer.max_steps=150 trainer.precision=bf16-mixed" in line for line in trained)
+    assert all("trainer.max_steps=120 trainer.precision=bf16-mixed" in line for line in trained)
     assert all("data.validation=exp/data/dev_2spk/manifest.jsonl" in line for line in trained[2:])
     inferred = [line for line in lines if line.startswith("infer ")]
     assert [line.split("--output ")[1] for line in inferred] == [
