@@ -34,6 +34,7 @@ def load_config(
     paths: Sequence[str | Path] = (),
     overrides: Sequence[str] = (),
     values: dict[str, Any] | None = None,
+    section: str | None = None,
 ) -> Config:
     """A filled dataclass.
 
@@ -42,6 +43,7 @@ def load_config(
         paths: YAML files that hold differences from the defaults, later ones winning.
         overrides: ``key=value`` strings with dotted keys, winning over files.
         values: a plain dict merged before the files, as a checkpoint stores it.
+        section: key under which a file may hold its settings instead.
 
     Raises:
         ConfigError: for a file that cannot be read, a key no dataclass has, or a bad value.
@@ -51,7 +53,9 @@ def load_config(
     if values is not None:
         layers.append((config_class.__name__, values))
     for path in paths:
-        layers.append((str(path), _read_yaml(Path(path))))
+        layer = _read_yaml(Path(path))
+        nested = layer.get(section) if section is not None else None
+        layers.append((str(path), nested if isinstance(nested, DictConfig) else layer))
     for override in overrides:
         if "=" not in override:
             raise ConfigError(

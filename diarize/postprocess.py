@@ -16,14 +16,13 @@ scored with:
 Unlike the reference, no turn ends after the session, and none is left without length.
 """
 
-import difflib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import DictConfig, OmegaConf
 
+from diarize.config import load_config
 from diarize.errors import ConfigError
 from diarize.files import named_or_path
 from diarize.turns import Turn, in_order
@@ -77,29 +76,7 @@ def load_postprocess(path_or_name: str | Path) -> PostprocessConfig:
         ConfigError: if there is no such file, or it holds something else.
     """
     path = named_or_path(path_or_name, "postprocess", ".yaml")
-    try:
-        loaded = OmegaConf.load(path)
-        settings = OmegaConf.to_container(loaded) if isinstance(loaded, DictConfig) else None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
-    except Exception as error:  # PyYAML's parse errors share no public base with OmegaConf's
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    if isinstance(settings, dict) and isinstance(settings.get("parameters"), dict):
-        settings = settings["parameters"]
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: holds no settings, but 'key: value' lines are needed.")
-    known = [field.name for field in fields(PostprocessConfig)]
-    for key, value in settings.items():
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            way_out = f"Did you mean {close[0]}?" if close else f"It has: {', '.join(known)}."
-            raise ConfigError(f"{path}: {key!s} is not a setting of PostprocessConfig. {way_out}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"{path}: {key!s} is {value!r}, but a number is needed.")
-    try:
-        return PostprocessConfig(**{str(key): float(value) for key, value in settings.items()})
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return load_config(PostprocessConfig, [path], section="parameters")
 
 
 def to_turns(

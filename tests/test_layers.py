@@ -22,11 +22,8 @@ LEVEL_3 = LEVEL_2 | {"safetensors"}
 ROWS = [
     (0, "environment errors frames memory turns", LEVEL_0),
     (0, "files", LEVEL_0),
-    (
-        1,
-        "activity audio config features formats hub picture postprocess progress turntaking",
-        LEVEL_1,
-    ),
+    (1, "config progress", LEVEL_1),
+    (1, "activity audio features formats hub picture postprocess turntaking", LEVEL_1),
     (1, "capture experiment gap latency liveturns recording score speech stitching", LEVEL_1),
     (1, "manifest", LEVEL_1),
     (1, "benchmark librispeech rooms", LEVEL_1),

@@ -222,12 +222,14 @@ def test_an_empty_file_holds_the_defaults(tmp_path: Path) -> None:
     [
         ("onst: 0.5", r"bad\.yaml: onst is not a setting of PostprocessConfig\. Did you mean on"),
         ("colour: 0.5", r"colour is not a setting of PostprocessConfig\. It has: onset, offset"),
-        ("onset: high", r"bad\.yaml: onset is 'high', but a number is needed"),
-        ("onset: true", r"bad\.yaml: onset is True, but a number is needed"),
-        ("onset: 1.4", r"bad\.yaml: PostprocessConfig: onset is 1\.4, but a posterior lies"),
+        ("onset: high", r"bad\.yaml: onset: Value 'high' of type 'str' could not be conv"),
+        ("onset: true", r"bad\.yaml: onset: Value 'True' of type 'bool' could not be con"),
+        ("onset: 1.4", r"bad\.yaml: onset is 1\.4, but a posterior lies"),
         ("pad_onset: -0.1", r"pad_onset is -0\.1, but it is a length of time"),
         ("min_duration_on: .inf", r"min_duration_on is inf, but it is a length of time"),
-        ("- 1\n- 2", r"bad\.yaml: holds no settings"),
+        ("parameters: {onset: 1.4}", r"bad\.yaml: onset is 1\.4, but a posterior lies"),
+        ("parameters: 3", r"parameters is not a setting of PostprocessConfig"),
+        ("- 1\n- 2", r"bad\.yaml: holds a list, but settings are 'key: value' lines"),
         ("onset: [", r"bad\.yaml: is not YAML"),
     ],
 )
