@@ -16,8 +16,11 @@ scored with:
 Unlike the reference, no turn ends after the session, and none is left without length.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +35,9 @@ STEP = 0.01
 
 Whole = npt.NDArray[np.int64]
 """Times are whole microseconds inside: a turn that 0.1 s of padding completes is complete."""
+
+THRESHOLDS = 64
+"""So many are remembered, with where posteriors pass them."""
 
 
 @dataclass
@@ -118,13 +124,12 @@ def to_turns(
     length = num_frames * frame_shift
     first = _microseconds(start)
     last = first + _microseconds(length if duration is None else min(duration, length))
+    lanes = Lanes(list(columns.T), frame_shift, [first] * num_slots, [last] * num_slots)
+    cut = lanes.cut(lanes.speech(config.onset, config.offset), config)
     turns = []
     for slot in range(num_slots):
-        begins, ends = _stretches(columns[:, slot], frame_shift, config)
-        # Rounded as times of the recording, for these are what is written.
-        begins, ends = _join(_rounded(begins + first), _rounded(ends + first), 0)
-        begins, ends = begins.clip(first, last), ends.clip(first, last)
-        begins, ends = begins[ends > begins], ends[ends > begins]
+        own = cut.lanes == slot
+        begins, ends = cut.begins[own], cut.ends[own]
         means = _means(columns[:, slot], (begins - first) / 1e6, (ends - first) / 1e6, frame_shift)
         turns += [
             Turn(begin / 1e6, end / 1e6, f"speaker_{slot}", confidence)
@@ -135,50 +140,125 @@ def to_turns(
     return in_order(turns)
 
 
-def _stretches(
-    column: npt.NDArray[np.float32], frame_shift: float, config: PostprocessConfig
-) -> tuple[Whole, Whole]:
-    """Begins and ends of one slot's speech, from frame 0."""
-    repeat = max(1, round(frame_shift / STEP))
-    speech, steps_per_value = _speech(column, repeat, config.onset, config.offset)
-    bounded = np.concatenate(([False], speech, [False]))
-    edges = np.flatnonzero(bounded[1:] != bounded[:-1]).reshape(-1, 2) * steps_per_value
-    edges = np.minimum(edges, len(column) * repeat - 1)  # the reference's open end
-    times = np.rint(edges * (frame_shift * 1e6 / repeat)).astype(np.int64)
-    begins = np.maximum(times[:, 0] - _microseconds(config.pad_onset), 0)
-    ends = times[:, 1] + _microseconds(config.pad_offset)
-    begins, ends = _join(begins, ends, 1)
-    long_enough = ends - begins >= _microseconds(config.min_duration_on)
-    return _join(begins[long_enough], ends[long_enough], _microseconds(config.min_duration_off))
+class Stretches(NamedTuple):
+    """Speech in some lanes, by lane and then by time.
+
+    Attributes:
+        lanes: (stretch,), whose speech.
+        begins: (stretch,), microseconds.
+        ends: (stretch,), likewise.
+    """
+
+    lanes: Whole
+    begins: Whole
+    ends: Whole
 
 
-def _speech(
-    column: npt.NDArray[np.float32], repeat: int, onset: float, offset: float
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """The state after each look at the posterior, and the steps that one look stands for.
+class Lanes:
+    """Columns of posteriors, of one session or of many, cut in one go.
+
+    They lie end to end in one array, each between two values below all thresholds: whatever is
+    done to it is done to all of them. Where a posterior rises or falls through a threshold is
+    found once, and kept for the next settings that have it.
+
+    Args:
+        columns: posteriors (frame,), each a lane.
+        frame_shift: seconds per frame.
+        firsts: microseconds of the recording at which each begins, and
+        lasts: at which each ends.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[npt.NDArray[np.float32]],
+        frame_shift: float,
+        firsts: Sequence[int],
+        lasts: Sequence[int],
+    ) -> None:
+        bound = np.full(1, -1.0, dtype=np.float32)
+        pieces = [bound] + [piece for column in columns for piece in (column, bound)]
+        self._values = np.concatenate(pieces)
+        self._sizes = np.array([len(column) for column in columns], dtype=np.int64)
+        self._starts = np.cumsum(self._sizes + 1) - self._sizes
+        self._repeat = max(1, round(frame_shift / STEP))
+        self._step = frame_shift * 1e6 / self._repeat
+        self.firsts = np.array(firsts, dtype=np.int64)
+        self.lasts = np.array(lasts, dtype=np.int64)
+        self._rises = lru_cache(THRESHOLDS)(lambda p: _edges(self._values > p))
+        self._falls = lru_cache(THRESHOLDS)(lambda p: _edges(self._values < p))
+
+    def speech(self, onset: float, offset: float) -> Stretches:
+        """Where each lane speaks, counted from its own frame 0: rule 1."""
+        if onset < offset and np.any((self._values > onset) & (self._values < offset)):
+            return self._toggling(onset, offset)
+        rises, falls = self._rises(onset), self._falls(offset)
+        until = np.searchsorted(falls, rises)
+        first = np.flatnonzero(np.diff(until, prepend=-1))  # of the rises before one fall
+        begins, ends = rises[first], falls[until[first]]
+        lanes = np.searchsorted(self._starts, begins, side="right") - 1
+        starts = self._starts[lanes]
+        return self._timed(lanes, (begins - starts) * self._repeat, (ends - starts) * self._repeat)
+
+    def _toggling(self, onset: float, offset: float) -> Stretches:
+        """The same if a step may both begin and end speech: lane by lane, step by step."""
+        found: list[Stretches] = []
+        for lane, (start, size) in enumerate(zip(self._starts, self._sizes, strict=True)):
+            steps = np.repeat(self._values[start : start + size], self._repeat)
+            edges = np.flatnonzero(np.diff(_states(steps, onset, offset), prepend=0, append=0))
+            begins, ends = edges.reshape(-1, 2).T
+            found.append(self._timed(np.full(len(begins), lane), begins, ends))
+        return Stretches(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+    def _timed(self, lanes: Whole, begins: Whole, ends: Whole) -> Stretches:
+        """Steps as microseconds."""
+        most = self._sizes[lanes] * self._repeat - 1  # the reference's open end
+        begins, ends = np.minimum(begins, most), np.minimum(ends, most)
+        return Stretches(lanes, _whole(begins * self._step), _whole(ends * self._step))
+
+    def cut(self, speech: Stretches, config: PostprocessConfig) -> Stretches:
+        """Turns of the recording, made of speech that is counted from frame 0: rules 2 to 4."""
+        lanes, begins, ends = speech
+        begins = np.maximum(begins - _microseconds(config.pad_onset), 0)
+        joined = _join(lanes, begins, ends + _microseconds(config.pad_offset), 1)
+        long = joined.ends - joined.begins >= _microseconds(config.min_duration_on)
+        lanes, begins, ends = (part[long] for part in joined)
+        lanes, begins, ends = _join(lanes, begins, ends, _microseconds(config.min_duration_off))
+        # Rounded as times of the recording, for these are what is written.
+        first = self.firsts[lanes]
+        lanes, begins, ends = _join(lanes, _rounded(begins + first), _rounded(ends + first), 0)
+        begins = begins.clip(self.firsts[lanes], self.lasts[lanes])
+        ends = ends.clip(self.firsts[lanes], self.lasts[lanes])
+        some = ends > begins
+        return Stretches(lanes[some], begins[some], ends[some])
+
+
+def _edges(state: npt.NDArray[np.bool_]) -> Whole:
+    """Where something begins to be true."""
+    return np.flatnonzero(state[1:] & ~state[:-1]) + 1
+
+
+def _states(steps: npt.NDArray[np.float32], onset: float, offset: float) -> npt.NDArray[np.int8]:
+    """Whether there is speech after each look at the posterior, 0 or 1.
 
     A look switches on (above onset only), switches off (below offset only), changes nothing
     (neither) or toggles (both, possible if offset > onset). So the state is what the last
-    switch set, inverted if the toggles since are odd; without toggles one look per frame will do.
+    switch set, inverted if the toggles since are odd.
     """
-    above, below = column > onset, column < offset
-    if np.any(above & below):
-        above, below = np.repeat(above, repeat), np.repeat(below, repeat)
-        repeat = 1
+    above, below = steps > onset, steps < offset
     looks = np.arange(len(above))
     last_switch = np.maximum.accumulate(np.where(above != below, looks, -1))
     switched = last_switch >= 0
     toggles = np.cumsum(above & below)
     since: Whole = toggles - np.where(switched, toggles[last_switch], 0)
-    return (switched & above[last_switch]) ^ (since % 2 == 1), repeat
+    states: npt.NDArray[np.bool_] = (switched & above[last_switch]) ^ (since % 2 == 1)
+    return states.astype(np.int8)
 
 
-def _join(begins: Whole, ends: Whole, shortest_gap: int) -> tuple[Whole, Whole]:
-    """Sorted stretches with less than the shortest gap between them, joined."""
-    apart = begins[1:] - ends[:-1] >= shortest_gap
-    first, last = np.ones(len(begins), dtype=bool), np.ones(len(begins), dtype=bool)
-    first[1:], last[:-1] = apart, apart
-    return begins[first], ends[last]
+def _join(lanes: Whole, begins: Whole, ends: Whole, shortest_gap: int) -> Stretches:
+    """Stretches of a lane with less than the shortest gap between them, joined."""
+    first = np.ones(len(begins) + 1, dtype=bool)
+    first[1:-1] = (begins[1:] - ends[:-1] >= shortest_gap) | (lanes[1:] != lanes[:-1])
+    return Stretches(lanes[first[:-1]], begins[first[:-1]], ends[first[1:]])
 
 
 def _means(
@@ -198,6 +278,11 @@ def _means(
 
 def _microseconds(seconds: float) -> int:
     return round(seconds * 1e6)
+
+
+def _whole(times: npt.NDArray[np.floating]) -> Whole:
+    whole: Whole = np.rint(times).astype(np.int64)
+    return whole
 
 
 def _rounded(times: Whole) -> Whole:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diarize.errors import ConfigError
 from diarize.files import CONF
-from diarize.postprocess import PostprocessConfig, load_postprocess, to_turns
+from diarize.postprocess import Lanes, PostprocessConfig, load_postprocess, to_turns
 from diarize.turns import Turn
 
 SHIFT = 0.08
@@ -191,6 +191,30 @@ def test_whole_arrays_equal_the_state_machine(
 ) -> None:
     expected = [(a / 1000, b / 1000) for a, b in state_machine(np.array(values), repeat, config)]
     assert spans(values, config, repeat / 100) == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0]), max_size=12), max_size=5
+    ),
+    st.lists(config_strategy, min_size=1, max_size=3),
+)
+def test_lanes_are_cut_each_as_if_alone(
+    columns: list[list[float]], configs: list[PostprocessConfig]
+) -> None:
+    arrays = [np.array(column, dtype=np.float32) for column in columns]
+    firsts = [lane * 1_237_000 for lane in range(len(arrays))]
+    lasts = [first + len(a) * 80_000 for first, a in zip(firsts, arrays, strict=True)]
+    lanes = Lanes(arrays, SHIFT, firsts, lasts)
+    for config in configs:  # one after the other, since thresholds are kept
+        cut = lanes.cut(lanes.speech(config.onset, config.offset), config)
+        for lane, (array, first) in enumerate(zip(arrays, firsts, strict=True)):
+            own = cut.lanes == lane
+            alone = to_turns(array[:, None], SHIFT, config, start=first / 1e6)
+            assert [(t.start, t.end) for t in alone] == list(
+                zip(cut.begins[own] / 1e6, cut.ends[own] / 1e6, strict=True)
+            )
 
 
 PRESETS = CONF / "postprocess"
