@@ -25,6 +25,10 @@ class FeatureError(DiarizeError):
     """An array of features that cannot be opened or read."""
 
 
+class PosteriorError(DiarizeError):
+    """Posteriors that cannot be read, or belong to something else."""
+
+
 class ConfigError(DiarizeError):
     """A configuration key or value that no component has."""
 

@@ -93,6 +93,15 @@ class InferenceConfig:
                 f"{self.window:g} s. Shorten it, or leave it out."
             )
 
+    @property
+    def speech(self) -> float:
+        """Posterior from which a slot counts as speaking where windows are joined.
+
+        What begins or holds a turn must count, or stitching would take it apart.
+        """
+        lower = min(self.postprocess.onset, self.postprocess.offset)
+        return max(min(SPEECH, lower), LEAST_SPEECH)
+
     @classmethod
     def of(cls, diarizer: Diarizer) -> "InferenceConfig":
         """The settings that a model's checkpoint recommends."""
@@ -462,7 +471,7 @@ def _judge(
             time = job.offset + diarizer.grid.time_at(start)
             yield _diverged(job, f"the window at {time:.2f} s", diarizer.hears, signal)
             continue
-        job.windows.append(listen(start, posterior, embedding, _speech(config)))
+        job.windows.append(listen(start, posterior, embedding, config.speech))
         advance(job.num_samples / diarizer.grid.sample_rate / len(job.spans))
         if len(job.windows) == len(job.spans):
             yield _join(job, diarizer, config)
@@ -520,7 +529,7 @@ def _join(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization
     """Join the windows of a session and cut its turns; less than one step of audio has none."""
     posterior = np.zeros((0, diarizer.num_slots), dtype=np.float32)
     if job.windows:
-        settings = (config.max_speakers, config.min_similarity, _speech(config))
+        settings = (config.max_speakers, config.min_similarity, config.speech)
         posterior = stitch(job.windows, *settings, config.num_speakers)
         job.windows.clear()
     return replace(_conclude(job, posterior, diarizer, config), num_windows=max(len(job.spans), 1))
@@ -544,12 +553,6 @@ def _quietened(posterior: Array, max_speakers: int) -> Array:
         posterior = posterior.copy()
         posterior[:, least] = 0.0
     return posterior
-
-
-def _speech(config: InferenceConfig) -> float:
-    """What begins or holds a turn must count as speech, or stitching would take it apart."""
-    lower = min(config.postprocess.onset, config.postprocess.offset)
-    return max(min(SPEECH, lower), LEAST_SPEECH)
 
 
 def _only(results: Iterator[Diarization | Failure]) -> Diarization:

@@ -121,9 +121,7 @@ def to_turns(
             f"to_turns: posterior holds values from {columns.min()} to {columns.max()}, but it "
             "lies between 0 and 1. Apply the sigmoid to logits, and look for NaN in the input."
         )
-    length = num_frames * frame_shift
-    first = _microseconds(start)
-    last = first + _microseconds(length if duration is None else min(duration, length))
+    first, last = bounds(num_frames, frame_shift, start, duration)
     lanes = Lanes(list(columns.T), frame_shift, [first] * num_slots, [last] * num_slots)
     cut = lanes.cut(lanes.speech(config.onset, config.offset), config)
     turns = []
@@ -138,6 +136,15 @@ def to_turns(
             )
         ]
     return in_order(turns)
+
+
+def bounds(
+    num_frames: int, frame_shift: float, start: float, duration: float | None
+) -> tuple[int, int]:
+    """Microseconds of the recording between which turns may lie; arguments as of `to_turns`."""
+    length = num_frames * frame_shift
+    first = _microseconds(start)
+    return first, first + _microseconds(length if duration is None else min(duration, length))
 
 
 class Stretches(NamedTuple):
@@ -186,8 +193,9 @@ class Lanes:
         self.lasts = np.array(lasts, dtype=np.int64)
         self._rises = lru_cache(THRESHOLDS)(lambda p: _edges(self._values > p))
         self._falls = lru_cache(THRESHOLDS)(lambda p: _edges(self._values < p))
+        self.speech = lru_cache(THRESHOLDS)(self._speech)
 
-    def speech(self, onset: float, offset: float) -> Stretches:
+    def _speech(self, onset: float, offset: float) -> Stretches:
         """Where each lane speaks, counted from its own frame 0: rule 1."""
         if onset < offset and np.any((self._values > onset) & (self._values < offset)):
             return self._toggling(onset, offset)

@@ -15,8 +15,10 @@ import soundfile
 from diarize import __version__
 from diarize.cli import _parser, main
 from diarize.errors import ConfigError
+from diarize.formats.posteriors import read_posteriors
 from diarize.formats.rttm import read_rttm, write_rttm
 from diarize.manifest import Session, read_manifest, write_manifest
+from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.turns import Segment, Turn
 
 VERBS = ("manifest", "check", "simulate", "train", "infer", "stream", "score", "models", "convert")
@@ -297,9 +299,15 @@ def test_infer_writes_what_is_asked(model: str, audio: Path, tmp_path: Path):
     assert content["session_id"] == "talk" and content["duration"] == 3.2
     turns = read_rttm(out / "talk.rttm")["talk"]
     assert [t["start"] for t in content["turns"]] == [t.start for t in turns]
-    stored = np.load(out / "talk.npz")
-    assert stored["posterior"].dtype == np.float32 and stored["posterior"].shape[0] == 40
-    assert stored["frame_shift"] == 0.08
+    stored = read_posteriors(out / "talk.npz")
+    assert stored.posterior.dtype == np.float32 and stored.posterior.shape[0] == 40
+    assert (stored.frame_shift, stored.offset, stored.duration) == (0.08, 0.0, 3.2)
+    assert stored.made_by["model"] == model and stored.made_by["channel"] is None
+    settings = stored.made_by["inference"]
+    assert settings["window"] == 1.6
+    config = PostprocessConfig(**settings["postprocess"])
+    again = to_turns(stored.posterior, stored.frame_shift, config, duration=stored.duration)
+    assert [(t.start, t.end) for t in again] == [(t.start, t.end) for t in turns]
 
 
 def test_what_infer_leaves_beside_turns_tells_score_who_made_them(

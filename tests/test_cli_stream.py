@@ -16,6 +16,7 @@ import diarize.cli.stream
 from diarize.checkpoint import save_checkpoint
 from diarize.cli import main
 from diarize.config import load_config
+from diarize.formats.posteriors import read_posteriors
 from diarize.model import Diarizer
 from diarize.module import TrainingConfig
 
@@ -90,6 +91,10 @@ def test_posteriors_are_those_of_infer(
         assert ours["posterior"].shape == own["posterior"].shape == (113, 4)
         np.testing.assert_allclose(own["posterior"], ours["posterior"], atol=1e-6)
         assert own["posterior"].dtype == np.float32 and own["frame_shift"] == 0.08
+    ours, own = (read_posteriors(tmp_path / verb / "talk.npz") for verb in ("infer", "stream"))
+    assert (own.offset, own.duration) == (ours.offset, ours.duration)
+    assert own.made_by["streamed"] == LATENCY[-1]
+    assert own.made_by["weights_sha256"] == ours.made_by["weights_sha256"]
     assert list((tmp_path / "stream").iterdir()) == [tmp_path / "stream/talk.npz"]
 
 

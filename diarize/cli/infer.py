@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from diarize.cli.record import made_by, write_record
 from diarize.errors import ConfigError, DiarizeError, ManifestError
 
 if TYPE_CHECKING:
+    from diarize.formats.posteriors import Posteriors
     from diarize.inference import Diarization, Failure, InferenceConfig
     from diarize.manifest import Session
     from diarize.model import Diarizer
@@ -51,9 +53,17 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--posteriors", metavar="DIR", type=Path,
-        help="also write SESSION.npz: posterior (frame, slot) float32, frame_shift in seconds",
+        help="also write SESSION.npz: posterior (frame, slot) float32; frame_shift, offset and "
+        "duration in seconds; made_by, JSON",
     )  # fmt: skip
     parser.add_argument("--picture", metavar="DIR", type=Path, help="also draw SESSION.png")
+    add_judging(parser)
+    parser.set_defaults(run=run_infer, refuse=parser.error)
+    return parser
+
+
+def add_judging(parser: argparse.ArgumentParser) -> None:
+    """Declare how recordings are judged; `asked_config` reads the flags."""
     parser.add_argument("--channel", metavar="N", type=int, help="from 0; default: the mean of all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
@@ -66,8 +76,6 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", metavar="N", type=int, help="windows judged together")
     add_speakers(parser)
     add_postprocess(parser)
-    parser.set_defaults(run=run_infer, refuse=parser.error)
-    return parser
 
 
 def add_speakers(parser: argparse.ArgumentParser) -> None:
@@ -110,9 +118,11 @@ def run_infer(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     diarizer = Diarizer.from_pretrained(args.model)
-    config = _config(args, diarizer)
+    config = asked_config(args, diarizer)
     kept = args.output != "-"
-    making = made_by(args.model, diarizer, config) if kept or "json" in args.format else {}
+    told = kept or "json" in args.format or args.posteriors is not None
+    making = made_by(args.model, diarizer, config) if told else {}
+    facts = facts_of(args, config, making)
     diarizer.to(choose_device(args.device))
     by_id = {session.session_id: session for session in sessions}
     ready: dict[str, str] = {}
@@ -133,7 +143,7 @@ def run_infer(args: argparse.Namespace) -> int:
                     written |= _write_texts(name, texts, Path(args.output))
                 else:
                     ready[name] = _for_output(texts, len(sessions))
-                _write_beside(result, by_id[name], args)
+                _write_beside(result, by_id[name], args, facts)
             except DiarizeError as error:
                 failures.append(Failure(name, str(error)))
             except OSError as error:
@@ -193,7 +203,6 @@ def _tell(ready: dict[str, str], failures: "list[Failure]", by_id: "dict[str, Se
 
 def _sessions(args: argparse.Namespace) -> "list[Session]":
     """What to diarize, its ids fit to name RTTM lines and files."""
-    from diarize.formats.rttm import check_name
     from diarize.manifest import Session, read_manifest
 
     if not args.audio and args.manifest is None:
@@ -216,6 +225,18 @@ def _sessions(args: argparse.Namespace) -> "list[Session]":
                 f"{args.manifest}: has no sessions, but at least one is needed. "
                 "Is it the right file?"
             )
+    check_ids(sessions, files=args.output != "-" or bool(args.posteriors or args.picture))
+    return sessions
+
+
+def check_ids(sessions: "Sequence[Session]", files: bool) -> None:
+    """See that results can be told apart, and files named, by session ids.
+
+    Raises:
+        ManifestError: for the first id that cannot.
+    """
+    from diarize.formats.rttm import check_name
+
     seen: dict[str, Session] = {}
     for session in sessions:
         name = session.session_id
@@ -225,7 +246,7 @@ def _sessions(args: argparse.Namespace) -> "list[Session]":
             raise ManifestError(
                 f"{session.where}: {error} Use --session-id, or 'session_id' in a manifest."
             ) from None
-        if "/" in name and (args.output != "-" or args.posteriors or args.picture):
+        if "/" in name and files:
             raise ManifestError(
                 f"{session.where}: session id {name!r} holds '/', but it must name a file. "
                 f"Give another, for example {name.replace('/', '-')!r}."
@@ -236,17 +257,16 @@ def _sessions(args: argparse.Namespace) -> "list[Session]":
                 "are told apart by it. Name them apart in a manifest, by 'session_id'."
             )
         seen[name] = session
-    return sessions
 
 
-def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig":
+def asked_config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig":
     """What the model recommends, and over it what was asked for."""
     from diarize.inference import InferenceConfig
     from diarize.latency import parse_latency
     from diarize.streaming import refuse_windowed
 
     config = InferenceConfig.of(diarizer)
-    postprocess = asked_postprocess(args, config)
+    postprocess = asked_postprocess(args, config.postprocess, config.presets)
     asked = {name: getattr(args, name) for name in ("latency", "window", "overlap", "batch_size")}
     config = asked_speakers(args, replace(config, postprocess=postprocess, **_given(asked)))
     windows = parse_latency(config.latency, config.latencies) is None
@@ -260,6 +280,14 @@ def _config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig"
     return config
 
 
+def facts_of(
+    args: argparse.Namespace, config: "InferenceConfig", making: dict[str, Any]
+) -> dict[str, Any]:
+    """What posteriors depend on, and what was to be made of them."""
+    own = {"channel": args.channel, "speech": config.speech, "presets": config.presets}
+    return making | own
+
+
 def asked_speakers(args: argparse.Namespace, recommended: "InferenceConfig") -> "InferenceConfig":
     """How many speakers there are, over what is recommended."""
     asked = {name: getattr(args, name) for name in ("max_speakers", "num_speakers")}
@@ -267,14 +295,14 @@ def asked_speakers(args: argparse.Namespace, recommended: "InferenceConfig") -> 
 
 
 def asked_postprocess(
-    args: argparse.Namespace, recommended: "InferenceConfig"
+    args: argparse.Namespace, recommended: "PostprocessConfig", presets: Mapping[str, str]
 ) -> "PostprocessConfig":
     """A preset or a file over what is recommended, and single flags over that."""
     from diarize.postprocess import PostprocessConfig, load_postprocess
 
-    config = recommended.postprocess
+    config = recommended
     if args.postprocess:
-        config = load_postprocess(recommended.presets.get(args.postprocess, args.postprocess))
+        config = load_postprocess(presets.get(args.postprocess, args.postprocess))
     asked = {field.name: getattr(args, field.name, None) for field in fields(PostprocessConfig)}
     return replace(config, **_given(asked))
 
@@ -320,18 +348,25 @@ def _write_texts(name: str, texts: dict[str, str], folder: Path) -> dict[str, st
     return {f"{name}.rttm": sha256(text.encode()).hexdigest() for text in rttm}
 
 
-def _write_beside(result: "Diarization", session: "Session", args: argparse.Namespace) -> None:
+def _write_beside(
+    result: "Diarization", session: "Session", args: argparse.Namespace, facts: dict[str, Any]
+) -> None:
     """Write what else one session was asked to leave, each file whole or not at all."""
-    import numpy as np
-
-    from diarize.files import replacing
-
     name = result.session_id
     if args.posteriors is not None:
-        with replacing(args.posteriors / f"{name}.npz") as path, path.open("wb") as file:
-            np.savez(file, posterior=result.posterior, frame_shift=result.frame_shift)
+        keep_posteriors(args.posteriors, result, facts)
     if args.picture is not None:
         _draw(result, session, args.picture / f"{name}.png", args.channel)
+
+
+def keep_posteriors(folder: Path, result: "Diarization", facts: dict[str, Any]) -> "Posteriors":
+    """Write the posteriors of a session, and hand them back."""
+    from diarize.formats.posteriors import Posteriors, write_posteriors
+
+    span = (result.frame_shift, result.offset, result.duration)
+    posteriors = Posteriors(result.posterior, *span, facts)
+    write_posteriors(folder / f"{result.session_id}.npz", posteriors)
+    return posteriors
 
 
 def _draw(result: "Diarization", session: "Session", path: Path, channel: int | None) -> None:

@@ -5,18 +5,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from diarize.cli.infer import (
     add_postprocess,
     add_speakers,
     asked_postprocess,
     asked_speakers,
+    facts_of,
     need_folder,
 )
+from diarize.cli.record import made_by
 from diarize.errors import AudioError, DiarizeError
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diarize.capture import Pieces
+    from diarize.model import Diarizer
+    from diarize.streaming import StreamingDiarizer
     from diarize.turns import Turn
 
 SLOW = 10.0
@@ -85,8 +90,10 @@ def run_stream(args: argparse.Namespace) -> int:
     keep_freed_memory()
     diarizer = Diarizer.from_pretrained(args.model).to(choose_device(args.device))
     config = asked_speakers(args, InferenceConfig.of(diarizer))
+    postprocess = asked_postprocess(args, config.postprocess, config.presets)
+    config = replace(config, postprocess=postprocess)
     most = config.num_speakers or config.max_speakers
-    stream = StreamingDiarizer(diarizer, args.latency, asked_postprocess(args, config), most)
+    stream = StreamingDiarizer(diarizer, args.latency, config.postprocess, most)
     print(f"diarize stream: waits up to {stream.wait:.2f} s for its answers", file=sys.stderr)
     told: list[Turn] = []
     first = next(pieces, None)  # what cannot be heard leaves no files
@@ -106,10 +113,10 @@ def run_stream(args: argparse.Namespace) -> int:
     with ExitStack() as kept:
         rows = None
         if args.posteriors is not None:
-            shift = diarizer.grid.frame_shift
-            rows = kept.enter_context(
-                _posteriors(args.posteriors / f"{name}.npz", diarizer.num_slots, shift)
-            )
+            place = args.posteriors / f"{name}.npz"
+            facts = facts_of(args, config, made_by(args.model, diarizer, config))
+            facts["streamed"] = args.latency
+            rows = kept.enter_context(_posteriors(place, stream, diarizer, facts))
         if args.output is not None:
             kept.callback(lambda: write_rttm(args.output, {name: in_order(told)}))
         try:
@@ -159,19 +166,21 @@ def _source(args: argparse.Namespace) -> "tuple[str, Pieces]":
 
 
 @contextmanager
-def _posteriors(path: Path, num_slots: int, frame_shift: float) -> Iterator[IO[bytes]]:
+def _posteriors(
+    path: Path, stream: "StreamingDiarizer", diarizer: "Diarizer", facts: dict[str, Any]
+) -> Iterator[IO[bytes]]:
     """A file for rows of float32, in the end stored as ``path``; memory holds none of it."""
     import numpy as np
 
-    from diarize.files import replacing
+    from diarize.formats.posteriors import Posteriors, write_posteriors
 
     with TemporaryFile(dir=path.parent) as rows:
         try:
             yield rows
         finally:
-            size = rows.seek(0, 2) // (4 * num_slots)
-            posterior = np.zeros((0, num_slots), dtype=np.float32)
+            size = rows.seek(0, 2) // (4 * diarizer.num_slots)
+            posterior = np.zeros((0, diarizer.num_slots), dtype=np.float32)
             if size:
-                posterior = np.memmap(rows, np.float32, "r", shape=(size, num_slots))
-            with replacing(path) as place, place.open("wb") as file:
-                np.savez(file, posterior=posterior, frame_shift=frame_shift)
+                posterior = np.memmap(rows, np.float32, "r", shape=(size, diarizer.num_slots))
+            span = (diarizer.grid.frame_shift, 0.0, stream.duration)
+            write_posteriors(path, Posteriors(posterior, *span, facts))
