@@ -30,7 +30,7 @@ from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
 from diarize.recording import AUDIO, Kind, open_recording, refuse_unheard
-from diarize.stitching import LEAST_SPEECH, SPEECH, Window, listen, plan_windows, stitch
+from diarize.stitching import Window, counts_as_speech, listen, plan_windows, stitch
 from diarize.streaming import StreamingDiarizer, feed_together, finish_together
 from diarize.turns import Turn
 
@@ -95,12 +95,8 @@ class InferenceConfig:
 
     @property
     def speech(self) -> float:
-        """Posterior from which a slot counts as speaking where windows are joined.
-
-        What begins or holds a turn must count, or stitching would take it apart.
-        """
-        lower = min(self.postprocess.onset, self.postprocess.offset)
-        return max(min(SPEECH, lower), LEAST_SPEECH)
+        """Posterior from which a slot counts as speaking where windows are joined."""
+        return counts_as_speech(self.postprocess.onset, self.postprocess.offset)
 
     @classmethod
     def of(cls, diarizer: Diarizer) -> "InferenceConfig":

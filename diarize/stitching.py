@@ -34,6 +34,14 @@ CROWDED_WEIGHT = 0.01
 """Of a frame with two speakers in a voice, where lone speech has 1."""
 
 
+def counts_as_speech(onset: float, offset: float) -> float:
+    """Posterior from which a slot speaks, for what is to be cut into turns at these thresholds.
+
+    What begins or holds a turn must count, or stitching would take it apart.
+    """
+    return max(min(SPEECH, onset, offset), LEAST_SPEECH)
+
+
 @dataclass(frozen=True)
 class Window:
     """What the network says about one window.

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from diarize.manifest import check_manifest
-from diarize.score import score_sessions
+from diarize.formats.posteriors import read_posteriors
+from diarize.manifest import check_manifest, read_manifest, reference_turns
+from diarize.postprocess import PostprocessConfig, to_turns
+from diarize.score import score, score_sessions
 from diarize.turns import merge
 
 
@@ -44,3 +46,14 @@ def test_sessions_to_score_are_ten_minutes_of_a_hundred_turns(root: Path) -> Non
         assert len(reference) == len(merge(reference)) == 100 > len(hypotheses[name]) > 80
         assert 500 < max(turn.end for turn in reference) <= 600
     assert 0.05 < score_sessions(references, hypotheses).total.der < 0.3
+
+
+def test_sessions_to_tune_on_are_those_of_a_model(root: Path, tmp_path: Path) -> None:
+    script = runpy.run_path(str(root / "recipes" / "bench" / "tuning.py"))
+    manifest = script["make_up"](tmp_path, 2)
+    for session in read_manifest(manifest):
+        reference = reference_turns(session)
+        found = read_posteriors(tmp_path / f"{session.session_id}.npz")
+        turns = to_turns(found.posterior, found.frame_shift, PostprocessConfig())
+        assert len({turn.speaker for turn in reference}) == 4
+        assert 0.1 < score(reference, turns).der < 0.4

@@ -538,3 +538,34 @@ def test_simulate_writes_sessions_and_names_their_manifest(
     path = Path(capsys.readouterr().out.strip())
     made = read_manifest(path)
     assert len(made) == 2 and all(s.duration == 4.0 and s.rttm is not None for s in made)
+
+
+def test_tune_judges_what_is_not_judged_yet_and_keeps_it(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    sessions = [
+        Session(name, record(tmp_path / f"{name}.wav"), offset, rttm=tmp_path / "all.rttm")
+        for name, offset in (("a", 0.0), ("b", 1.0))
+    ]
+    rttm(tmp_path / "all.rttm", a=[Turn(0.5, 1.5, "x")], b=[Turn(2.0, 3.0, "y")])
+    write_manifest(tmp_path / "dev.jsonl", sessions)
+    kept = tmp_path / "kept"
+    tuning = ["tune", str(tmp_path / "dev.jsonl"), "--draws", "20", "--format", "json"]
+    assert main([*tuning, "--model", model]) == 0  # kept nowhere
+    found = capsys.readouterr().out
+    tuning += ["--posteriors", str(kept)]
+    assert main([*tuning, "--model", model]) == 0
+    assert capsys.readouterr().out == found
+    assert read_posteriors(kept / "b.npz").made_by["model"] == model
+    stamp = (kept / "b.npz").stat().st_mtime_ns
+    (kept / "a.npz").unlink()  # as if stopped before it was there
+    assert main(tuning) == 0  # by the model that made the other
+    assert capsys.readouterr().out == found and (kept / "a.npz").exists()
+    assert (kept / "b.npz").stat().st_mtime_ns == stamp
+    (kept / "a.npz").unlink()
+    (tmp_path / "a.wav").write_bytes(b"")
+    assert main(tuning) == 1
+    assert "1 of 1 sessions could not be judged, but all are tuned on" in capsys.readouterr().err
+    assert main([*tuning, "--min-duration-on", "0.1", "--onset", "0.3", "--offset", "0.3"]) == 1
+    told = capsys.readouterr().err
+    assert f"b.npz: was made with speech=0.1, not 0.3 as asked of {model}, but a setting" in told

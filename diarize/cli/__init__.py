@@ -31,6 +31,7 @@ from diarize.cli.simulate import (
 )
 from diarize.cli.stream import add_stream
 from diarize.cli.train import add_train
+from diarize.cli.tune import add_tune
 from diarize.errors import DiarizeError
 from diarize.files import in_words
 
@@ -95,6 +96,7 @@ VERBS = (
     add_stream,
     add_score,
     add_score_compare,
+    add_tune,
     add_models,
     add_convert,
     add_average,

@@ -284,8 +284,11 @@ def facts_of(
     args: argparse.Namespace, config: "InferenceConfig", making: dict[str, Any]
 ) -> dict[str, Any]:
     """What posteriors depend on, and what was to be made of them."""
-    own = {"channel": args.channel, "speech": config.speech, "presets": config.presets}
-    return making | own
+    from diarize.latency import parse_latency
+
+    in_windows = parse_latency(config.latency, config.latencies) is None
+    speech = config.speech if in_windows else None
+    return making | {"channel": args.channel, "speech": speech, "presets": config.presets}
 
 
 def asked_speakers(args: argparse.Namespace, recommended: "InferenceConfig") -> "InferenceConfig":

@@ -4,7 +4,7 @@
         postprocess.onset=0.6 postprocess.offset=0.6
 
 ``key=value`` sets how the model is best run, keys of ``InferenceConfig``; the values were chosen on
-development sessions (``choose.py``). The facts are those of every experiment that the last one
+development sessions (``diarize tune``). The facts are those of every experiment that the last one
 began from. The prose of the card, ``README.md``, is written by hand beside it.
 """
 

@@ -31,8 +31,8 @@ corpus=$(realpath "$corpus") real=$(realpath -m "$real") output=$(realpath -m "$
 cd "$here"
 PATH=$here/.venv/bin:$PATH
 data=$output/data
-# Longer windows than those of training: on development sessions the ten best that choose.py finds
-# have them, and these are within 0.1 % of the best.
+# Longer windows than those of training: on development sessions the ten best of those tried have
+# them, and these are within 0.1 % of the best (RESULTS.md).
 settings=(window=240 batch_size=2 postprocess.min_duration_on=0.24)
 
 log() { echo "$(date +%H:%M:%S) $*" >&2; }
