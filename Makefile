@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install interpreter format lint test smoke check demo parity bench coverage dist
+.PHONY: help install interpreter format lint test smoke check demo parity bench coverage page dist
 
 help:      ## list the targets
 	@sed -n 's/^\([a-z]*\): *[^#]*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -80,6 +80,9 @@ bench: install  ## speed, memory and start-up times of all there is, as tables
 
 coverage: install  ## the lines that no test reaches
 	$(BIN)/coverage run -m pytest && $(BIN)/coverage report
+
+page:      ## rebuild the script of diarize view's pages from diarize/view/web; needs npm and its registry
+	cd diarize/view/web && npm ci --ignore-scripts --no-audit --no-fund && node build.mjs
 
 dist: install  ## a wheel and a source archive in dist/
 	$(BIN)/python -m build

@@ -26,7 +26,7 @@ ROWS = [
     (1, "activity audio features formats hub picture postprocess turntaking", LEVEL_1),
     (1, "capture experiment gap latency liveturns recording score speech stitching", LEVEL_1),
     (1, "manifest tune", LEVEL_1),
-    (1, "benchmark librispeech rooms", LEVEL_1),
+    (1, "benchmark librispeech rooms view", LEVEL_1),
     (2, "augment", LEVEL_2),
     (2, "cache corpus encoder.transformer frontend.log_mel losses muon voices", LEVEL_2),
     (2, "recompute slots", LEVEL_2),

@@ -192,7 +192,7 @@ def source(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, place)
         elif not path.name.startswith("."):
-            corpora = ("data",) if path.name == "recipes" else ()
+            corpora = ("data",) if path.name == "recipes" else ("node_modules",)
             ignored = shutil.ignore_patterns("__pycache__", "exp", *corpora)
             shutil.copytree(path, place / path.name, ignore=ignored)
     return place
@@ -244,8 +244,9 @@ def test_wheel_of_the_source_archive_holds_code_weights_and_settings(
         wheel.extractall(tmp_path / "installed")
     wanted = {str(path.relative_to(source)) for path in (source / "diarize").rglob("*.py")}
     wanted |= {f"diarize/{path.relative_to(source)}" for path in source.glob("conf/**/*.*")}
-    weights = (source / "diarize" / "weights").rglob("*")
-    wanted |= {str(path.relative_to(source)) for path in weights if path.is_file()}
+    for folder in ("weights", "view/bundle"):
+        data = (source / "diarize" / folder).rglob("*")
+        wanted |= {str(path.relative_to(source)) for path in data if path.is_file()}
     assert held == wanted | {"diarize/py.typed"}
     assert "diarize = diarize.cli:main" in entry_points
     # Thresholds are found by name where the checkout is not.

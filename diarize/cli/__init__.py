@@ -32,6 +32,7 @@ from diarize.cli.simulate import (
 from diarize.cli.stream import add_stream
 from diarize.cli.train import add_train
 from diarize.cli.tune import add_tune
+from diarize.cli.view import add_view
 from diarize.errors import DiarizeError
 from diarize.files import in_words
 
@@ -97,6 +98,7 @@ VERBS = (
     add_score,
     add_score_compare,
     add_tune,
+    add_view,
     add_models,
     add_convert,
     add_average,
