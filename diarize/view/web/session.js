@@ -21,8 +21,9 @@ export class SessionView {
       this.audio.addEventListener(event, () => this.showPosition());
     }
     this.audio.addEventListener("error", () => {
-      if (this.audio.src && this.data?.playable) {
-        this.say("This browser does not play Ogg Opus; Safari does from 18.4 on.");
+      if (this.audio.error && this.data?.playable) {
+        const reason = this.audio.error.message;
+        this.say(`The sound cannot be played (${reason}). Ogg Opus needs Safari 18.4, or another browser.`);
       }
     });
     byId("play").addEventListener("click", () => this.toggle());
@@ -69,7 +70,7 @@ export class SessionView {
     this.asked = null;
     this.data = null;
     this.audio.pause();
-    this.audio.removeAttribute("src");
+    if (this.address) this.audio.removeAttribute("src");
     if (this.address) URL.revokeObjectURL(this.address);
     this.address = null;
     delete byId("session").dataset.ready;
