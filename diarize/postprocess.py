@@ -18,7 +18,6 @@ Unlike the reference, no turn ends after the session, and none is left without l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +35,8 @@ STEP = 0.01
 Whole = npt.NDArray[np.int64]
 """Times are whole microseconds inside: a turn that 0.1 s of padding completes is complete."""
 
-THRESHOLDS = 64
-"""So many are remembered, with where posteriors pass them."""
+THRESHOLDS = 128
+"""So many are remembered at most, with where posteriors pass them."""
 
 
 @dataclass
@@ -191,21 +190,29 @@ class Lanes:
         self._step = frame_shift * 1e6 / self._repeat
         self.firsts = np.array(firsts, dtype=np.int64)
         self.lasts = np.array(lasts, dtype=np.int64)
-        self._rises = lru_cache(THRESHOLDS)(lambda p: _edges(self._values > p))
-        self._falls = lru_cache(THRESHOLDS)(lambda p: _edges(self._values < p))
-        self.speech = lru_cache(THRESHOLDS)(self._speech)
+        self._passed: dict[tuple[float, bool], Whole] = {}
 
-    def _speech(self, onset: float, offset: float) -> Stretches:
+    def speech(self, onset: float, offset: float) -> Stretches:
         """Where each lane speaks, counted from its own frame 0: rule 1."""
         if onset < offset and np.any((self._values > onset) & (self._values < offset)):
             return self._toggling(onset, offset)
-        rises, falls = self._rises(onset), self._falls(offset)
+        rises, falls = self._passing(onset, up=True), self._passing(offset, up=False)
         until = np.searchsorted(falls, rises)
         first = np.flatnonzero(np.diff(until, prepend=-1))  # of the rises before one fall
         begins, ends = rises[first], falls[until[first]]
         lanes = np.searchsorted(self._starts, begins, side="right") - 1
         starts = self._starts[lanes]
         return self._timed(lanes, (begins - starts) * self._repeat, (ends - starts) * self._repeat)
+
+    def _passing(self, threshold: float, up: bool) -> Whole:
+        """Where posteriors begin to lie above a threshold, or below."""
+        key = (threshold, up)
+        if key not in self._passed:
+            if len(self._passed) >= THRESHOLDS:
+                self._passed.clear()
+            beyond = self._values > threshold if up else self._values < threshold
+            self._passed[key] = np.flatnonzero(beyond[1:] & ~beyond[:-1]) + 1
+        return self._passed[key]
 
     def _toggling(self, onset: float, offset: float) -> Stretches:
         """The same if a step may both begin and end speech: lane by lane, step by step."""
@@ -238,11 +245,6 @@ class Lanes:
         ends = ends.clip(self.firsts[lanes], self.lasts[lanes])
         some = ends > begins
         return Stretches(lanes[some], begins[some], ends[some])
-
-
-def _edges(state: npt.NDArray[np.bool_]) -> Whole:
-    """Where something begins to be true."""
-    return np.flatnonzero(state[1:] & ~state[:-1]) + 1
 
 
 def _states(steps: npt.NDArray[np.float32], onset: float, offset: float) -> npt.NDArray[np.int8]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diarize.cli.references import read_turns
+from diarize.cli.references import read_regions, read_turns
 from diarize.errors import ManifestError, PosteriorError
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ def add_view(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def run_view(args: argparse.Namespace) -> int:
     """Write the page."""
-    from diarize.cli.score import _regions
     from diarize.score import Condition
     from diarize.view import write_page
 
@@ -83,7 +82,7 @@ def run_view(args: argparse.Namespace) -> int:
         hypotheses,
         references,
         Condition(collar=args.collar, skip_overlap=args.skip_overlap),
-        None if truth is None else _regions(args.uem, truth, hypotheses),
+        None if truth is None else read_regions(args.uem, truth, hypotheses).sessions,
         recordings,
         _posteriors(args, hypotheses),
         args.channel,

@@ -1,4 +1,4 @@
-"""Any post-processing tried on sessions with references: what it gets wrong, in milliseconds.
+"""What any post-processing gets wrong on sessions with references, counted within milliseconds.
 
 A reference does not change from trial to trial. So what of it is scored, who speaks there and how
 many do is summed up once over time, for each session from its first boundary on, and a trial only
@@ -8,6 +8,7 @@ time for that, session after session.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from diarize.turns import Segment, Turn
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+PAIRS = 64
+"""Of thresholds so many are remembered, with the speech that they make."""
 
 BETWEEN = 1.0
 """Seconds between two sessions on the line."""
@@ -115,6 +119,7 @@ class Trials:
             owners += [number] * len(slots)
         (frame_shift,) = shifts
         self._lanes = Lanes(columns, frame_shift, firsts, lasts)
+        self._speech = lru_cache(PAIRS)(self._lanes.speech)
         self._sessions = np.array(owners, dtype=np.int64)
         lines = [_line(session, condition) for session in sessions]
         self._lay_out(lines)
@@ -159,7 +164,7 @@ class Trials:
 
     def errors(self, config: PostprocessConfig) -> Floats:
         """(session, 3): seconds of miss, false alarm and confusion, as `score` counts them."""
-        found = self._lanes.cut(self._lanes.speech(config.onset, config.offset), config)
+        found = self._lanes.cut(self._speech(config.onset, config.offset), config)
         owners = self._sessions[found.lanes]
         shifts = self._shifts[owners]
         # Ends first: where one turn ends and another begins, nobody speaks twice.

@@ -6,8 +6,8 @@
 Sessions of five minutes and four speakers are made up, no model is needed: turns that follow and
 overlap each other, and posteriors that know them as a model does, with noise that lasts, soft
 boundaries, and now and then two speakers for one. ``diarize tune`` is then run on them as a user
-runs it, in a process of its own, and its wall-clock seconds, largest resident memory and answer
-printed, for each number of draws.
+runs it, in a process of its own, and its seconds by the clock and of a core, largest resident
+memory and answer printed, for each number of draws.
 """
 
 import argparse
@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diarize.activity import from_turns
-from diarize.formats.posteriors import Posteriors, write_posteriors
 from diarize.formats.rttm import write_rttm
 from diarize.frames import FrameGrid
 from diarize.manifest import Session, write_manifest
+from diarize.formats.posteriors import Posteriors, write_posteriors
 from diarize.turns import Turn
 
 SECONDS, SPEAKERS = 300.0, 4
@@ -42,8 +42,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = make_up(folder, round(args.hours * 3600 / SECONDS))
-        print("| hours | draws | settings tried | seconds | peak MiB | before | tuned | left out |")
-        print("|---|---|---|---|---|---|---|---|")
+        print(
+            "| hours | draws | tried | seconds | of a core | peak MiB | before | tuned | left out |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|")
         for draws in args.draws:
             command = [sys.executable, "-m", "diarize", "tune", str(manifest), "--format", "json"]
             command += ["--posteriors", name, "--draws", str(draws)]
@@ -55,6 +57,7 @@ def main() -> None:
             process.returncode = os.waitstatus_to_exitcode(status)
             seconds = time.monotonic() - began
             cells = [f"{args.hours:g}", draws, found["num_tried"], f"{seconds:.0f}"]
+            cells += [f"{usage.ru_utime + usage.ru_stime:.0f}"]
             cells += [usage.ru_maxrss // 1024, *(f"{der:.2f}" for der in found["der"].values())]
             print("|", " | ".join(map(str, cells)), "|", flush=True)
 
