@@ -10,6 +10,7 @@ import pytest
 
 from diarize.cli import main
 from diarize.cli.record import write_record
+from diarize.formats.json import write_json
 from diarize.formats.rttm import write_rttm
 from diarize.formats.uem import write_uem
 from diarize.manifest import Session, write_manifest
@@ -274,6 +275,20 @@ def test_who_made_a_hypothesis_is_known_by_the_hash_of_its_files(
     assert note == f"1 file of the hypothesis ({hyp / 'b.rttm'}) changed since `diarize infer`"
     (hyp / "x.passport").write_text("{}")
     assert "x.passport: cannot be read ('format'), but `diarize infer`" in refusal(capsys, ref, hyp)
+
+
+def test_json_of_infer_says_itself_who_made_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    ref = rttm(tmp_path / "ref.rttm", talk=TALK)
+    write_json(tmp_path / "hyp.json", "talk", TALK, duration=3.0, made_by=MAKING)
+    found = result(capsys, ref, tmp_path / "hyp.json")
+    assert found["results"][0]["total"]["der"] == 0.0
+    side = found["passport"]["hypothesis"]
+    assert side["made_by"] == [{**MAKING, "num_files": 1}]
+    assert side["files"].keys() == {str(tmp_path / "hyp.json")}
+    both = total(capsys, tmp_path / "hyp.json", tmp_path / "hyp.json")
+    assert both["scored"] == 2.5
 
 
 # ---- results in one table

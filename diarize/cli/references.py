@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from diarize.errors import RttmError, ScoreError
 from diarize.turns import Segment, Turn
@@ -27,11 +27,13 @@ class Side:
         sessions: session id -> turns.
         files: path -> SHA-256.
         passed_over: type of line, or ";" of comments -> how many hold no turn.
+        made_by: what JSON says of its making, each with ``num_files``.
     """
 
     sessions: "dict[str, Columns]" = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)
+    made_by: list[dict[str, Any]] = field(default_factory=list)
 
     def note(self, path: Path, file: "RttmFile") -> None:
         """Count a file that was read, once."""
@@ -91,13 +93,26 @@ def read_side(place: str, references: Iterable[str] = ()) -> Side:
     """Turns as they are written, whatever the spans of a manifest, and where they stand.
 
     Args:
-        place: RTTM file, folder of them, manifest, or "-".
+        place: RTTM file, folder of them, manifest, `infer`'s JSON, or "-".
         references: sessions of the other side, where that was read before.
     """
+    from hashlib import sha256
+
+    from diarize.files import read_bytes
+    from diarize.formats.json import read_json, read_sessions
     from diarize.formats.rttm import Columns, read_rttm_file
     from diarize.manifest import read_manifest, reference_file
 
     side = Side()
+    if place.endswith(MANIFESTS) and (answers := read_json(place)) is not None:
+        side.sessions = {name: Columns.of(turns) for name, turns in answers.items()}
+        side.files[place] = sha256(read_bytes(place, RttmError)).hexdigest()
+        said = (values.get("made_by") for _, values in (read_sessions(place) or {}).values())
+        for making in said:
+            if isinstance(making, dict) and "model" in making:
+                making = {**making, "num_files": 1}
+                side.made_by += [making] * (making not in side.made_by)
+        return side
     if place.endswith(MANIFESTS):
         pieces: dict[str, dict[Path | None, Columns]] = {}
         for session in read_manifest(place):  # several lines may be windows of one session
@@ -121,12 +136,13 @@ def read_side(place: str, references: Iterable[str] = ()) -> Side:
 
 def read_regions(uem: Path | None, reference: str, hypotheses: Iterable[str]) -> Regions:
     """Scored regions of a UEM, or of a manifest; of both, what lies in the manifest's spans."""
+    from diarize.formats.json import read_sessions
     from diarize.manifest import read_manifest, scored_regions, within_span
 
     regions = Regions()
     nowhere: list[Segment] = []
     given = None if uem is None else gather(uem, ".uem", regions.read, nowhere)
-    if not reference.endswith(MANIFESTS):
+    if not reference.endswith(MANIFESTS) or read_sessions(reference) is not None:
         regions.sessions = None if given is None else {**given}
         return regions
     known: dict[str, list[Segment] | None] = {}

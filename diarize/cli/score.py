@@ -26,7 +26,8 @@ def add_score(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         description="Compare turns with a reference: miss, false alarm, confusion and the "
         "diarization error rate (DER), Jaccard error rate (JER) and speaker counts, per session "
         "and in total, with 95 % bootstrap intervals over sessions. REF and HYP are RTTM files, "
-        "folders of them, or manifests that name them; HYP may be - for standard input.",
+        "folders of them, JSON of `diarize infer`, or manifests that name RTTM files; HYP may be "
+        "- for standard input.",
         epilog="Conditions: full is collar 0, overlap scored; fair is collar 0.25 s; forgiving "
         "is collar 0.25 s, overlap skipped. `diarize score compare` puts results in one table.",
     )
@@ -97,7 +98,12 @@ def run_score(args: argparse.Namespace) -> int:
         region = Source(place, digest_regions(pairing.regions), regions.files)
     passport = Passport(
         Source(args.reference, digest(pairing.references), references.files),
-        Source(args.hypothesis, digest(pairing.hypotheses), hypotheses.files, made_by),
+        Source(
+            args.hypothesis,
+            digest(pairing.hypotheses),
+            hypotheses.files,
+            [*hypotheses.made_by, *made_by],
+        ),
         region,
         pairing.scored_region,
         len(pairing.references),

@@ -55,9 +55,24 @@ def read_json(path: str | Path) -> dict[str, list[Turn]] | None:
     Raises:
         RttmError: if the file cannot be read, or a session or a turn lacks something.
     """
+    sessions = read_sessions(path)
+    if sessions is None:
+        return None
+    return {
+        name: [_read_turn(turn, where) for turn in values["turns"]]
+        for name, (where, values) in sessions.items()
+    }
+
+
+def read_sessions(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]] | None:
+    """Session id -> its place and all that is said of it; None where it is another JSON.
+
+    Raises:
+        RttmError: if the file cannot be read, or a session lacks something.
+    """
     text = "\n".join(read_lines(path, RttmError)).strip()
     decoder = json.JSONDecoder()
-    sessions: dict[str, list[Turn]] = {}
+    sessions: dict[str, tuple[str, dict[str, Any]]] = {}
     place = 0
     while place < len(text):
         where = f"{path}:{text.count(chr(10), 0, place) + 1}"
@@ -77,7 +92,7 @@ def read_json(path: str | Path) -> dict[str, list[Turn]] | None:
                 f"{where}: 'session_id' is {name!r}, but each session has a name of its own. "
                 "Give it one."
             )
-        sessions[name] = [_read_turn(turn, where) for turn in values["turns"]]
+        sessions[name] = where, values
         place = stop + len(text[stop:]) - len(text[stop:].lstrip())
     return sessions or None
 
