@@ -164,8 +164,10 @@ def test_a_uem_counts_within_the_spans_of_a_manifest(
     session = Session("talk", tmp_path / "talk.wav", 2.0, 4.0, rttm=ref)
     write_manifest(tmp_path / "m.jsonl", [session])
     command = [tmp_path / "m.jsonl", hyp, "--uem", uem]
-    found = total(capsys, *command)
+    whole = result(capsys, *command)
+    found = whole["results"][0]["total"]
     assert (found["scored"], found["miss"], found["false_alarm"]) == pytest.approx((2.0, 0.0, 0.0))
+    assert whole["passport"]["region"]["files"].keys() == {str(uem), str(tmp_path / "m.jsonl")}
     other = replace(session, session_id="other")
     write_rttm(ref, {"talk": [], "other": [Turn(0.0, 10.0, "anna")]})
     write_manifest(tmp_path / "m.jsonl", [other])

@@ -96,9 +96,6 @@ def read_side(place: str, references: Iterable[str] = ()) -> Side:
         place: RTTM file, folder of them, manifest, `infer`'s JSON, or "-".
         references: sessions of the other side, where that was read before.
     """
-    from hashlib import sha256
-
-    from diarize.files import read_bytes
     from diarize.formats.json import read_json, read_sessions
     from diarize.formats.rttm import Columns, read_rttm_file
     from diarize.manifest import read_manifest, reference_file
@@ -106,7 +103,7 @@ def read_side(place: str, references: Iterable[str] = ()) -> Side:
     side = Side()
     if place.endswith(MANIFESTS) and (answers := read_json(place)) is not None:
         side.sessions = {name: Columns.of(turns) for name, turns in answers.items()}
-        side.files[place] = sha256(read_bytes(place, RttmError)).hexdigest()
+        side.files[place] = _sha256(place)
         said = (values.get("made_by") for _, values in (read_sessions(place) or {}).values())
         for making in said:
             if isinstance(making, dict) and "model" in making:
@@ -146,6 +143,7 @@ def read_regions(uem: Path | None, reference: str, hypotheses: Iterable[str]) ->
         regions.sessions = None if given is None else {**given}
         return regions
     known: dict[str, list[Segment] | None] = {}
+    regions.files[reference] = _sha256(reference)  # whose spans they are
     for session in read_manifest(reference):
         if given is None:
             found = scored_regions(session)
@@ -203,3 +201,12 @@ def _answering(
     if spoken or len(references) != 1 or len(found) != 1:
         return found
     return {references[0]: next(iter(found.values()))}
+
+
+def _sha256(path: str) -> str:
+    """Of the bytes of a file, hexadecimal."""
+    from hashlib import sha256
+
+    from diarize.files import read_bytes
+
+    return sha256(read_bytes(path, RttmError)).hexdigest()
