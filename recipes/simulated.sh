@@ -5,7 +5,7 @@
 # --corpus: LibriSpeech, see prepare.py. --noise, --rir: background noises and room responses, a folder
 #   of recordings or a manifest; without them, sessions have none.
 # --precision: of training; bf16-mixed takes a quarter less time on a CPU that has avx512_bf16.
-# --brief: 30 sessions of each kind and at most 120 steps of each training, to see that it
+# --brief: 30 sessions of each kind and at most 90 steps of each training, to see that it
 #   learns. --toy: two short sessions and two steps of a tiny model, to see the way.
 # --output keeps data/, an experiment per step of training, sys/ and scores/; exp/NAME unless told.
 #
@@ -18,7 +18,7 @@ corpus="" noise="" rir="" output=$here/exp/$recipe stage=0 stop_stage=4 model=co
 few="" cap="" short=() brief=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --brief) few=30 cap=120; shift; continue ;;
+    --brief) few=30 cap=90; shift; continue ;;
     --toy)
       few=2 cap=2 model=conf/tiny.yaml
       short=(--config min_utterances=2 --config max_utterances=3)

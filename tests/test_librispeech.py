@@ -267,7 +267,7 @@ def test_librispeech_sim_scores_two_to_four(
     assert [line.split("--output ")[1] for line in trained] == [
         f"exp/{step} --resume" for step in ("voices", "easy", "short", "long")
     ]
-    assert all("trainer.max_steps=120 trainer.precision=bf16-mixed" in line for line in trained)
+    assert all("trainer.max_steps=90 trainer.precision=bf16-mixed" in line for line in trained)
     assert all("data.validation=exp/data/dev_2spk/manifest.jsonl" in line for line in trained[2:])
     inferred = [line for line in lines if line.startswith("infer ")]
     assert [line.split("--output ")[1] for line in inferred] == [
