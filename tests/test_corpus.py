@@ -3,6 +3,7 @@
 import os
 import pickle
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,23 @@ def test_second_call_maps_what_the_first_decoded(
     assert isinstance(second.samples, np.memmap)
     assert np.array_equal(first.samples, second.samples)
     assert first.fingerprint == second.fingerprint
+
+
+def test_a_corpus_need_not_fit_into_memory(tmp_path: Path) -> None:
+    """Decoding holds a recording at a time, and what is decoded stays on the disk."""
+    seconds, number = 20, 24
+    soundfile.write(tmp_path / "a.wav", tone(200.0, seconds), SAMPLE_RATE)
+    for copy in range(1, number):
+        (tmp_path / f"{copy}.wav").symlink_to(tmp_path / "a.wav")
+    names = ["a", *map(str, range(1, number))]
+    lines = [{"audio_filepath": f"{name}.wav", "speaker": "x"} for name in names]
+    manifest = write_lines(tmp_path / "m.jsonl", lines)
+    tracemalloc.start()
+    corpus = Corpus.from_manifest(manifest, tmp_path / "cache")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert corpus.samples.nbytes == 2 * SAMPLE_RATE * seconds * number
+    assert peak < corpus.samples.nbytes / 2
 
 
 def test_cache_lies_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

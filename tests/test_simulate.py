@@ -303,6 +303,9 @@ def test_more_speakers_than_the_corpus_has(simulator: Make) -> None:
     )
     with pytest.raises(ConfigError, match=message):
         simulator(**SHORT, num_speakers=[0, 0, 0, 0, 1])
+    message = r"utterances\.jsonl: has 0 speakers with at least 99 s of speech, but .* for 2\. Add"
+    with pytest.raises(ConfigError, match=message):
+        simulator(**SHORT, min_voice=99.0)
 
 
 def test_seeds_are_not_negative(simulator: Make) -> None:
