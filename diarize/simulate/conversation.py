@@ -39,20 +39,14 @@ class Conversation:
         self._weights = manner.weights(shares)
         self._usual = ndtri(draws("habit", talks.voice.shape[1]))
         self._holder = _choice(draws("holder"), shares)
-        everybody = np.arange(len(slowness))
-        after_gap = np.ones_like(everybody)
+        everybody, after_gap = np.arange(len(slowness)), np.ones(len(slowness), dtype=np.int64)
         self._wanted = self._length(draws("first turn"), everybody, self._holder, after_gap)
+        """(B,) how long the holder means to talk."""
         self._former = np.full(len(slowness), -1)
         self._free = np.zeros(talks.voice.shape, dtype=np.int64)
         self._position = to_samples(manner.pause(draws("begin")) * slowness)
         self._taken = np.zeros(len(slowness), dtype=np.int64)
         """(B,) how long the holder has talked when the one before him ends."""
-
-    def _length(self, drawn: Floats, rows: Ints, talker: Ints, before: Ints) -> Ints:
-        """Samples of turns of talkers, each of whom has a usual length of his own."""
-        habit = self._manner.habit
-        score = np.sqrt(habit) * self._usual[rows, talker] + np.sqrt(1 - habit) * ndtri(drawn)
-        return to_samples(self._manner.turn(ndtr(score), before))
 
     def go(self, rows: Ints, limit: Ints) -> None:
         """Let sessions ``rows`` (R,) go on to sample ``limit`` (B,)."""
@@ -105,6 +99,12 @@ class Conversation:
         self._position[rows] = np.where(early, end - overlap, end + silence)
         self._former[rows] = np.where(holds, self._former[rows], holder)
         self._holder[rows] = following
+
+    def _length(self, drawn: Floats, rows: Ints, talker: Ints, before: Ints) -> Ints:
+        """Samples of turns of talkers, each of whom has a usual length of his own."""
+        habit = self._manner.habit
+        score = np.sqrt(habit) * self._usual[rows, talker] + np.sqrt(1 - habit) * ndtri(drawn)
+        return to_samples(self._manner.turn(ndtr(score), before))
 
     def _following(self, drawn: Floats, rows: Ints, holder: Ints) -> Ints:
         """Who would take the floor from the holder, (R,)."""
