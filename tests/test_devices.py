@@ -100,6 +100,20 @@ def test_two_processes_have_the_losses_of_one(
     assert_same_curve(alone, tmp_path / "exp")
 
 
+def test_two_processes_train_through_the_cache_as_one(material: Material, tmp_path: Path) -> None:
+    through = {
+        "diarizer__front_end__mel__normalization": "none",
+        "rehearsal__latency": "'chunk=5,left=1,right=1,fifo=0,cache=16,update=5'",
+        "rehearsal__permute": False,  # as drawn as dither is
+        "trainer__max_steps": 3,
+    }
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert in_another_process(lambda: run(material, one, **through, data__batch_size=4)) == 0
+    more = {"trainer__devices": 2, "data__batch_size": 2}
+    assert in_ranks(lambda _: run(material, other, **through, **more)) == [0, 0]
+    assert_same_curve(one, other)
+
+
 def test_batches_are_accumulated_to_a_larger_one(
     alone: Path, material: Material, tmp_path: Path
 ) -> None:
@@ -114,11 +128,12 @@ def test_each_session_is_trained_on_and_validated_once(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three ranks, two batches of validation: the third rank keeps step, and does not count."""
-    read, score = data.Simulated.example, module.score
+    batch, score = data.Simulated.batch, module.score
 
-    def told(source: data.Simulated, index: int) -> data.Example:
-        write(f"index {index}")
-        return read(source, index)
+    def told(source: data.Simulated, draw: data.Draw, collate: data.Collate) -> data.Batch:
+        for index in draw.numbers:
+            write(f"index {index}")
+        return batch(source, draw, collate)
 
     def scored(*args: Any, **more: Any) -> DiarizationError:
         write(f"session {args[0]}")
@@ -129,7 +144,7 @@ def test_each_session_is_trained_on_and_validated_once(
             file.write(f"{line}\n")
 
     def ranked(_: int) -> None:
-        monkeypatch.setattr(data.Simulated, "example", told)
+        monkeypatch.setattr(data.Simulated, "batch", told)
         monkeypatch.setattr(module, "score", scored)
         more = {"trainer__devices": 3, "trainer__accumulate": 2, "trainer__max_steps": 2}
         run(material, tmp_path / "exp", **more)

@@ -14,7 +14,7 @@ import torch
 from runs import TINY, Material, Run, assert_same_run, in_another_process, kill, stored
 
 from diarize.cli import main
-from diarize.data import Example, Simulated
+from diarize.data import Batch, Collate, Draw, Simulated
 from diarize.module import DiarizationModule
 from diarize.saving import Checkpoints
 from diarize.training import train
@@ -213,16 +213,16 @@ def test_terminate_handler_is_given_back(material: Material, tmp_path: Path) -> 
 def test_worker_that_is_killed_ends_the_run_in_one_line(
     material: Material, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    read = Simulated.example
+    batch = Simulated.batch
     settings = [s for s in material.settings() if "num_workers" not in s] + ["data.num_workers=1"]
 
     def killed() -> None:
-        def until(source: Simulated, index: int) -> Example:
-            if index == 9:
+        def until(source: Simulated, draw: Draw, collate: Collate) -> Batch:
+            if 9 in draw.numbers:
                 kill()
-            return read(source, index)
+            return batch(source, draw, collate)
 
-        Simulated.example = until  # type: ignore[method-assign]
+        Simulated.batch = until  # type: ignore[method-assign]
         sys.exit(main(["train", str(TINY), *settings, "--output", str(tmp_path / "exp")]))
 
     assert in_another_process(killed) == 1
