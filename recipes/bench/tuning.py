@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diarize.activity import from_turns
+from diarize.formats.posteriors import Posteriors, write_posteriors
 from diarize.formats.rttm import write_rttm
 from diarize.frames import FrameGrid
 from diarize.manifest import Session, write_manifest
-from diarize.formats.posteriors import Posteriors, write_posteriors
 from diarize.turns import Turn
 
 SECONDS, SPEAKERS = 300.0, 4
