@@ -9,6 +9,7 @@ import soundfile
 
 from diarize.cli import main
 from diarize.formats.json import write_json
+from diarize.formats.posteriors import Posteriors, write_posteriors
 from diarize.formats.rttm import write_rttm
 from diarize.formats.uem import write_uem
 from diarize.manifest import Session, write_manifest
@@ -27,7 +28,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rttm("hyp.rttm", {"talk": FOUND})
     write_json("talk.json", "talk", FOUND, duration=3.2)
     Path("npz").mkdir()
-    np.savez("npz/talk.npz", posterior=np.zeros((40, 2), dtype=np.float32), frame_shift=0.08)
+    silence = np.zeros((40, 2), dtype=np.float32)
+    write_posteriors(Path("npz/talk.npz"), Posteriors(silence, 0.08, 0.0, 3.2))
     session = Session("talk", Path("talk.wav"), rttm=Path("ref.rttm"))
     write_manifest("talk.jsonl", [session])
     return tmp_path

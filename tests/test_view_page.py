@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from scripts import load_script
 
+from diarize.formats.posteriors import Posteriors, write_posteriors
 from diarize.manifest import Session
 from diarize.turns import Turn
 from diarize.view import write_page
@@ -38,7 +39,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     signal = np.random.default_rng(0).uniform(-0.2, 0.2, 20 * 16000)
     soundfile.write(folder / "talk.wav", signal, 16000)
     rows = np.full((250, 2), 0.25, dtype=np.float32)
-    np.savez(folder / "talk.npz", posterior=rows, frame_shift=0.08)
+    write_posteriors(folder / "talk.npz", Posteriors(rows, 0.08, 0.0, 0.08 * len(rows)))
     reference = [Turn(1.0, 6.0, "anna"), Turn(7.0, 12.0, MARKUP)]
     hypothesis = [Turn(2.0, 6.0, "speaker_0"), Turn(7.0, 11.0, "speaker_1")]
     hypothesis += [Turn(11.0, 12.0, "speaker_0"), Turn(15.0, 16.5, "speaker_1")]
