@@ -1,4 +1,4 @@
-/*! sources a5e1fd937d98205d51edea3c54dddefcdb382315c055c45710197364abbc6920
+/*! sources 9ef28e2df9dd19940d5277bac8d809b4eb48608c8e6f63f7a34adc6912640f35
 
 d3-color 3.1.1, d3-dispatch 3.0.2, d3-drag 3.0.1, d3-interpolate 3.0.2, d3-selection 3.0.1, d3-timer 3.0.2, d3-transition 3.0.2, d3-zoom 3.0.1:
 
