@@ -92,9 +92,8 @@ if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
     scores=$output/scores/$(basename "$systems").$reference.$split
     log "stage 3: score $scores.txt"
     diarize score "$data/$split.jsonl" "$systems.$split" "${condition[@]}" --per-session \
-      > "$scores.txt"
-    diarize score "$data/$split.jsonl" "$systems.$split" "${condition[@]}" --json > "$scores.json"
+      --format text,json --output "$scores"
     echo "$scores.txt"
-    sed -n '/^condition/p;/^session /p;$p' "$scores.txt"
+    grep -E '^(condition:|session |TOTAL )' "$scores.txt"
   done
 fi

@@ -117,14 +117,10 @@ fi
 if [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ]; then
   mkdir -p "$output/scores"
   for name in "${tests[@]}"; do
-    for collar in 0 0.25; do
-      scores=$output/scores/$name.collar_$collar
-      diarize score "$data/$name/manifest.jsonl" "$output/sys/$name" --collar "$collar" \
-        --per-session > "$scores.txt"
-      diarize score "$data/$name/manifest.jsonl" "$output/sys/$name" --collar "$collar" --json \
-        > "$scores.json"
-      log "stage 4: $name, collar $collar s, overlap scored"
-      sed -n '/^session /p;$p' "$scores.txt"
-    done
+    scores=$output/scores/$name
+    diarize score "$data/$name/manifest.jsonl" "$output/sys/$name" --condition full,fair \
+      --per-session --format text,json --output "$scores"
+    log "stage 4: $name, collar 0 s and 0.25 s, overlap scored"
+    grep -E '^(condition:|session |TOTAL )' "$scores.txt"
   done
 fi

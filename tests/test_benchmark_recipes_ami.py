@@ -225,7 +225,7 @@ def test_the_whole_recipe_runs(corpus: Path, tmp_path: Path) -> None:
     assert [path.name for path in (output / "data").glob("*/*.jsonl")] == ["test.jsonl"]
     assert len(list((output / "sys" / "default.sdm.test").glob("*.rttm"))) == 16
     scores = output / "scores" / "default.sdm.only_words.test.json"
-    report = json.loads(scores.read_text())
+    (report,) = json.loads(scores.read_text())["results"]
     assert report["condition"]["name"] == "full"
     # Each meeting holds 0.7 s and 0.25 s of A, 0.4 s and 0.5 s of B.
     assert report["total"]["scored"] == pytest.approx(16 * 1.85)
