@@ -1,6 +1,7 @@
 """``diarize stream``: each turn once, the same as ``infer`` finds in the whole."""
 
 import io
+import json
 import queue
 import sys
 from collections.abc import Callable, Iterator
@@ -139,7 +140,9 @@ def test_audio_that_the_network_cannot_bear_is_told(
     command = ["infer", str(loud), str(soft), "--model", str(model), *LATENCY]
     assert main([*command, "--output", str(tmp_path / "sys")]) == 1
     assert "loud: the audio at 0.00 s makes the network answer NaN" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "sys").iterdir()] == ["soft.rttm"]
+    (record,) = (tmp_path / "sys").glob("*.passport")
+    assert {path.name for path in (tmp_path / "sys").iterdir()} == {"soft.rttm", record.name}
+    assert list(json.loads(record.read_text())["files"]) == ["soft.rttm"]
 
 
 class Microphone:

@@ -423,7 +423,7 @@ def test_a_turn_is_held_through_windows_that_would_not_begin_it():
 )
 def test_what_makes_turns_counts_as_speech_and_silence_never(onset, offset, speech):
     config = InferenceConfig(postprocess=PostprocessConfig(onset=onset, offset=offset))
-    assert inference._speech(config) == speech
+    assert config.speech == speech
 
 
 def test_the_model_keeps_its_mode(tiny: Diarizer):
