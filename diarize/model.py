@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diarize.config import check_least, check_shares, instantiate, to_dict
+from diarize.dropout import Dropout
 from diarize.encoder.sortformer import by_arrival
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
@@ -299,7 +300,7 @@ class Head(nn.Module):
         )
         self.hidden = nn.Linear(width, width)
         self.output = nn.Linear(width, config.num_slots)
-        self.dropout = nn.Dropout(config.head_dropout)
+        self.dropout = Dropout(config.head_dropout)
 
     def forward(self, embedding: Tensor, num_frames: Tensor) -> Tensor:
         """(B, T, D) to logits (B, T * upsampling, S); ``num_frames`` (B,) before padding."""

@@ -5,12 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diarize import attention
 from diarize.errors import ConfigError
-from diarize.frontend import fastconformer
+from diarize.frontend import fastconformer, relative_attention
 from diarize.frontend.fastconformer import (
     FastConformer,
     FastConformerConfig,
-    RelativeAttention,
     Subsampling,
 )
 
@@ -45,7 +45,7 @@ def test_batch_of_one_equals_batch_of_many(
     front_end = tiny(attention_context=context)
     waveform, num_samples = noise(*lengths)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fastconformer, "QUERY_BLOCK", block)
+        patch.setattr(relative_attention, "QUERY_BLOCK", block)
         many, num_frames = front_end(waveform, num_samples)
         assert many.shape[1] == front_end.grid.num_frames(max(lengths))
         assert many.isfinite().all()
@@ -58,7 +58,7 @@ def test_batch_of_one_equals_batch_of_many(
 @pytest.mark.parametrize("block", [3, 128])
 def test_frames_attend_to_what_is_visible(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to two frames ahead: what lies farther changes nothing; a kernel of 1 hears none."""
-    monkeypatch.setattr(fastconformer, "QUERY_BLOCK", block)
+    monkeypatch.setattr(attention, "BLOCK_ROWS", block)
     front_end = tiny(num_layers=1, conv_kernel=1)
     embedding = torch.randn(2, 20, 16)
     frames = torch.arange(20)
@@ -106,40 +106,6 @@ def test_subsampling_is_the_same_in_both_memory_layouts(monkeypatch: pytest.Monk
     torch.testing.assert_close(fast, plain)
 
 
-@pytest.mark.parametrize("context", [None, 0, 1, 3, 50])
-@pytest.mark.parametrize("block", [1, 2, 5, 128])
-def test_attention_scores_content_and_distance(
-    block: int, context: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fastconformer, "QUERY_BLOCK", block)
-    num_steps, width, heads, valid = 7, 8, 2, torch.tensor([[True] * 5 + [False] * 2])
-    attention = RelativeAttention(width, heads, 0.0, context).eval()
-    for bias in (attention.content_bias, attention.position_bias):
-        torch.nn.init.normal_(bias)
-    hidden, offsets = torch.randn(1, num_steps, width), torch.randn(2 * num_steps - 1, width)
-
-    def split(rows: torch.Tensor) -> torch.Tensor:
-        return rows.view(-1, heads, width // heads)
-
-    query, key = split(attention.query(hidden[0])), split(attention.key(hidden[0]))
-    value, position = split(attention.value(hidden[0])), split(attention.position(offsets))
-    expected = torch.zeros(num_steps, heads, width // heads)
-    for head in range(heads):
-        for i in range(5):  # the rest is padding, and has no meaning
-            near = [j for j in range(5) if context is None or abs(i - j) <= context]
-            scores = [
-                (query[i, head] + attention.content_bias[head]) @ key[j, head]
-                + (query[i, head] + attention.position_bias[head])
-                @ position[num_steps - 1 - (i - j), head]
-                for j in near
-            ]
-            weights = (torch.stack(scores) / math.sqrt(width / heads)).softmax(0)
-            expected[i, head] = weights @ value[near, head]
-    torch.testing.assert_close(
-        attention(hidden, offsets, valid)[0, :5], attention.output(expected.flatten(1))[:5]
-    )
-
-
 def test_offsets_fall_from_last_to_first_frame() -> None:
     sinusoids = fastconformer._offset_sinusoids(3, 4, torch.device("cpu"))
     drawn = [
@@ -168,6 +134,28 @@ def test_subsampling_block_by_block_is_that_of_the_whole(
         blocks, block_counts = subsampling(features, num_frames)
     torch.testing.assert_close(blocks, whole.detach())
     assert torch.equal(block_counts, counts)
+
+
+def test_subsampling_learns_block_by_block_as_from_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With less kept: 600 frames of three items, of which blocks have 256."""
+    subsampling = tiny().subsampling
+    features, num_frames = torch.randn(3, 600, 80), torch.tensor([600, 591, 3])
+    found, kept = [], []
+    for numbers in (3 * 4 * 40 * 300, 3 * 4 * 40 * 300 - 1):
+        monkeypatch.setattr(fastconformer, "SUBSAMPLING_NUMBERS", numbers)
+        sizes: dict[int, int] = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=sizes: s.update({t.data_ptr(): t.numel()}) or t, lambda t: t
+        ):
+            embedding, counts = subsampling(features, num_frames)
+        taught = torch.autograd.grad((embedding**2).sum(), list(subsampling.parameters()))
+        found.append((embedding.detach(), counts, *taught))
+        kept.append(sum(sizes.values()))
+    for whole, blocks in zip(*found, strict=True):
+        torch.testing.assert_close(blocks, whole)
+    assert kept[1] < kept[0] / 4
 
 
 @pytest.mark.parametrize("conv_norm", ["batch_norm", "layer_norm"])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diarize.config import check_least
+from diarize.dropout import Dropout
 from diarize.encoder.transformer import (
     EVERY_FRAME,
     TransformerConfig,
@@ -53,7 +54,7 @@ class SetTransformer(nn.Module):
         super().__init__()
         check_width(config)
         self.config = config
-        self.dropout = nn.Dropout(config.input_dropout)
+        self.dropout = Dropout(config.input_dropout)
         self.norm_input = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.layers = nn.ModuleList(InducedLayer(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diarize.activation import project
+from diarize.attention import MASKED, attend
 from diarize.config import check_choice, check_least, check_shares
+from diarize.dropout import Dropout
 from diarize.errors import ConfigError
-
-MASKED = -1e4
-"""Attention score of a padded frame: no weight, and finite where a whole row is padding."""
 
 EVERY_FRAME = slice(None)
 
@@ -78,7 +78,7 @@ class Transformer(nn.Module):
         super().__init__()
         check_width(config)
         self.config = config
-        self.dropout = nn.Dropout(config.input_dropout)
+        self.dropout = Dropout(config.input_dropout)
         self.norm_input = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
@@ -202,8 +202,8 @@ class TransformerLayer(nn.Module):
         self.expand = nn.Linear(width, config.inner)
         self.project = nn.Linear(config.inner, width)
         self.norm_feed_forward = nn.LayerNorm(width)
-        self.inner_dropout = nn.Dropout(config.inner_dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.inner_dropout = Dropout(config.inner_dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -261,18 +261,18 @@ class TransformerLayer(nn.Module):
     ) -> Tensor:
         query, key = self.compare(hidden, source, rotation, wanted)
         value = self.value(source).unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
-        attended = functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            None if mask is None else mask.to(query.dtype),
-            dropout_p=self.config.attention_dropout if self.training else 0.0,
-        )
+        dropout = self.config.attention_dropout if self.training else 0.0
+        if hidden.is_cpu and 0 < dropout < 1:
+            attended = attend(query, key, value, mask, dropout)
+        else:
+            mask = None if mask is None else mask.to(query.dtype)
+            attended = functional.scaled_dot_product_attention(query, key, value, mask, dropout)
         return self.dropout(self.output(attended.transpose(1, 2).flatten(2)))
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
         activation = _ACTIVATIONS[self.config.activation]
-        return self.dropout(self.project(self.inner_dropout(activation(self.expand(hidden)))))
+        inner = self.expand(hidden)
+        return self.dropout(project(inner, activation, self.project, self.inner_dropout))
 
 
 def _angles(num_steps: int, width: int, device: torch.device) -> Tensor:

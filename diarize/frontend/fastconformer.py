@@ -12,26 +12,28 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from diarize.activation import project
 from diarize.config import check_choice, check_least, check_shares
+from diarize.dropout import Dropout
+from diarize.encoder.transformer import attention_mask
 from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.frontend.log_mel import LogMel, LogMelConfig
+from diarize.frontend.relative_attention import RelativeAttention
 
 SUBSAMPLING = 8
 """Feature frames per output frame."""
-
-MASKED = -1e4
-"""Attention score of a padded frame: no weight, and finite where a whole row is padding."""
 
 CONV_NORMS = ("batch_norm", "layer_norm")
 
 SUBSAMPLING_BLOCK = 8000
 """Feature frames that are subsampled at once where no gradient is wanted: 80 seconds."""
 
-QUERY_BLOCK = 128
-"""Frames whose scores a CPU holds at once: few enough for its cache, and a row needs only the
-offsets of its own block."""
+SUBSAMPLING_NUMBERS = 1 << 25
+"""Outputs of the first convolution that a CPU keeps for a gradient; of more, it computes those of
+a quarter as many at a time, and again: a fiftieth of a step of `conf/base.yaml`."""
 
 
 @dataclass
@@ -99,7 +101,7 @@ class FastConformer(nn.Module):
         self.subsampling = Subsampling(
             config.mel.num_mels, config.subsampling_channels, config.width
         )
-        self.dropout = nn.Dropout(config.input_dropout)
+        self.dropout = Dropout(config.input_dropout)
         self.layers = nn.ModuleList(FastConformerLayer(config) for _ in range(config.num_layers))
         self.initialize()
 
@@ -171,8 +173,9 @@ class FastConformer(nn.Module):
         hidden = self.dropout(embedding)
         offsets = _offset_sinusoids(num_steps, self.config.width, embedding.device)
         valid = _valid_frames(num_frames, num_steps)
+        mask = attention_mask(embedding, num_frames, visible=visible)
         for layer in self.layers:
-            hidden = layer(hidden, offsets, valid, visible)
+            hidden = layer(hidden, offsets, valid, mask)
         return hidden
 
 
@@ -195,22 +198,39 @@ class Subsampling(nn.Module):
     def forward(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, F, M) to embeddings (B, T, D) with T = ceil(F / 8), and their numbers.
 
-        Padded frames are silenced before every stride, so that padding changes nothing. Without
-        gradients long features go block by block, each with a frame to either side that makes up
-        for its edge: the first convolution has 40 times as many numbers as the features.
+        Padded frames are silenced before every stride, so that padding changes nothing. Long
+        features go block by block, each with a frame to either side that makes up for its edge:
+        the first convolution has 40 times as many numbers as the features.
         """
+        size, learning = SUBSAMPLING_BLOCK, torch.is_grad_enabled()
+        if learning:
+            size = self._learning_block(features)
         num_rows = features.shape[1]
-        if num_rows <= SUBSAMPLING_BLOCK or torch.is_grad_enabled():
+        if num_rows <= size:
             return self._subsample(features, num_frames)
         parts = []
-        for start in range(0, num_rows, SUBSAMPLING_BLOCK):
+        for start in range(0, num_rows, size):
             first = max(start - SUBSAMPLING, 0)
-            last = min(start + SUBSAMPLING_BLOCK + SUBSAMPLING, num_rows)
-            inside = (num_frames - first).clamp(0, last - first)
-            part, _ = self._subsample(features[:, first:last], inside)
+            last = min(start + size + SUBSAMPLING, num_rows)
+            block = features[:, first:last], (num_frames - first).clamp(0, last - first)
+            if learning:
+                part, _ = checkpoint(
+                    self._subsample, *block, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                part, _ = self._subsample(*block)
             edge = (start - first) // SUBSAMPLING
-            parts.append(part[:, edge : edge + SUBSAMPLING_BLOCK // SUBSAMPLING])
+            parts.append(part[:, edge : edge + size // SUBSAMPLING])
         return torch.cat(parts, dim=1), -(-num_frames // SUBSAMPLING)
+
+    def _learning_block(self, features: Tensor) -> int:
+        """Feature frames that are subsampled at once for a gradient: all where they are few."""
+        batch, num_rows, num_mels = features.shape
+        numbers = batch * self.first.out_channels * -(-num_mels // 2)  # of two rows
+        if not features.is_cpu or numbers * num_rows <= 2 * SUBSAMPLING_NUMBERS:
+            return num_rows
+        rows = SUBSAMPLING_NUMBERS // 2 // numbers
+        return max(rows // SUBSAMPLING * SUBSAMPLING, 32 * SUBSAMPLING)
 
     def _subsample(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         if features.shape[1] == 0:
@@ -252,14 +272,14 @@ class FastConformerLayer(nn.Module):
         self.norm_second = nn.LayerNorm(width)
         self.feed_forward_second = FeedForward(width, width * config.expansion, config.dropout)
         self.norm_output = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
         hidden: Tensor,
         offsets: Tensor,
         valid: Tensor | None,
-        visible: Tensor | None = None,
+        mask: Tensor | None,
     ) -> Tensor:
         """(B, T, D) to the same.
 
@@ -267,11 +287,11 @@ class FastConformerLayer(nn.Module):
             hidden: (B, T, D).
             offsets: (2T - 1, D).
             valid: (B, T), None where all are.
-            visible: see `FastConformer.encode`.
+            mask: added to scores of attention, see `attention_mask`; None is 0.
         """
         half_step = self.dropout(self.feed_forward_first(self.norm_first(hidden)))
         hidden = torch.add(hidden, half_step, alpha=0.5)
-        attended = self.attention(self.norm_attention(hidden), offsets, valid, visible)
+        attended = self.attention(self.norm_attention(hidden), offsets, mask)
         hidden = hidden + self.dropout(attended)
         hidden = hidden + self.dropout(self.convolution(self.norm_convolution(hidden), valid))
         half_step = self.dropout(self.feed_forward_second(self.norm_second(hidden)))
@@ -284,84 +304,12 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.expand = nn.Linear(width, inner)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.project = nn.Linear(inner, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, T, D) to the same."""
-        return self.project(self.dropout(functional.silu(self.expand(hidden))))
-
-
-class RelativeAttention(nn.Module):
-    """Self-attention that also scores how far apart two frames lie.
-
-    score(i, j) = ((q_i + u) · k_j + (q_i + v) · p_{i-j}) / sqrt(D / H), for |i - j| <= context
-    """
-
-    def __init__(
-        self, width: int, num_heads: int, dropout: float, context: int | None = None
-    ) -> None:
-        super().__init__()
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.position = nn.Linear(width, width, bias=False)
-        self.content_bias = nn.Parameter(torch.zeros(num_heads, width // num_heads))  # u
-        self.position_bias = nn.Parameter(torch.zeros(num_heads, width // num_heads))  # v
-        self.output = nn.Linear(width, width)
-        self.dropout = dropout
-        self.context = context
-
-    def forward(
-        self,
-        hidden: Tensor,
-        offsets: Tensor,
-        valid: Tensor | None,
-        visible: Tensor | None = None,
-    ) -> Tensor:
-        """(B, T, D) to the same; see `FastConformerLayer.forward`."""
-        num_heads, head_dim = self.content_bias.shape
-        query = self.query(hidden).unflatten(-1, (num_heads, head_dim))
-        key = self.key(hidden).unflatten(-1, (num_heads, head_dim)).transpose(1, 2)
-        value = self.value(hidden).unflatten(-1, (num_heads, head_dim)).transpose(1, 2)
-        position = self.position(offsets).unflatten(-1, (num_heads, head_dim)).permute(1, 2, 0)
-        by_content = (query + self.content_bias.to(query.dtype)).transpose(1, 2)
-        by_position = (query + self.position_bias.to(query.dtype)).transpose(1, 2)
-        by_position = by_position * head_dim**-0.5
-        num_steps, parts = hidden.shape[1], []
-        # What outlives a block would lie behind its scores in memory, and these could not be used
-        # again: 1.5 GB for ten minutes. Gradients, which keep all scores, need parts of their own.
-        whole = None if torch.is_grad_enabled() else torch.empty_like(by_content)
-        context = num_steps if self.context is None else min(self.context, num_steps)
-        block = QUERY_BLOCK if hidden.is_cpu or context < num_steps else num_steps
-        for start in range(0, num_steps, block):
-            end = min(start + block, num_steps)
-            first, last = max(start - context, 0), min(end + context, num_steps)
-            # Offsets end - 1 - first, ..., start - (last - 1) are all that these rows need.
-            offset = slice(num_steps - end + first, num_steps - 1 - start + last)
-            bias = _shift_rows(by_position[:, :, start:end] @ position[..., offset])
-            if valid is not None:
-                bias = bias.masked_fill(~valid[:, None, None, first:last], MASKED)
-            if visible is not None:
-                unseen = ~visible[:, None, start:end, first:last]
-                bias = bias.masked_fill(unseen, MASKED)
-            if context < num_steps:
-                bias = bias.masked_fill(_beyond(context, start, end, first, last, bias), MASKED)
-            if not bias.is_cpu:  # GPU kernels take a bias only with evenly spaced, aligned rows
-                bias = bias.contiguous()
-            attended = functional.scaled_dot_product_attention(
-                by_content[:, :, start:end],
-                key[:, :, first:last],
-                value[:, :, first:last],
-                bias,
-                dropout_p=self.dropout if self.training else 0.0,
-            )
-            if whole is None:
-                parts.append(attended)
-            else:
-                whole[:, :, start:end] = attended
-        attended = torch.cat(parts, dim=2) if whole is None else whole
-        return self.output(attended.transpose(1, 2).flatten(2))
+        return project(self.expand(hidden), functional.silu, self.project, self.dropout)
 
 
 class Convolution(nn.Module):
@@ -384,7 +332,7 @@ class Convolution(nn.Module):
             hidden = self.norm(hidden).transpose(1, 2)
         else:
             hidden = self.norm(hidden.transpose(1, 2))
-        return self.project(functional.silu(hidden))
+        return project(hidden, functional.silu, self.project)
 
 
 def _valid_frames(num_frames: Tensor, num_steps: int) -> Tensor | None:
@@ -405,25 +353,3 @@ def _offset_sinusoids(num_steps: int, width: int, device: torch.device) -> Tenso
     rates = torch.arange(0, width, 2, device=device, dtype=torch.float32)
     angles = offsets[:, None] * torch.exp(rates * -(math.log(10000.0) / width))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
-
-
-def _beyond(context: int, start: int, end: int, first: int, last: int, like: Tensor) -> Tensor:
-    """(end - start, last - first), True where frames first ... lie farther than the context."""
-    rows = torch.arange(start, end, device=like.device)
-    columns = torch.arange(first, last, device=like.device)
-    return (rows[:, None] - columns).abs() > context
-
-
-def _shift_rows(by_offset: Tensor) -> Tensor:
-    """Scores by offset (B, H, rows, T + rows - 1) as scores by frame (B, H, rows, T), no copy.
-
-    Frame j of row i stands in column rows - 1 - i + j, for offsets fall from left to right. In
-    memory that is rows - 1 + i (columns - 1) + j: a view whose rows lie one column closer.
-    """
-    scores = by_offset.contiguous()
-    *_, rows, columns = scores.shape
-    return scores.as_strided(
-        (*scores.shape[:2], rows, columns - rows + 1),
-        (*scores.stride()[:2], columns - 1, 1),
-        scores.storage_offset() + rows - 1,
-    )
