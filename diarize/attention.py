@@ -200,10 +200,12 @@ class _Scored:
 
     def blocks(self) -> Iterator[Block]:
         """See `blocks`."""
-        num_rows, num_columns = self.asked.shape[2], self.key.shape[2]
-        reach = num_columns if self.context is None else 2 * self.context + 1
-        width = self.key.shape[0] * self.key.shape[1] * min(reach, num_columns)
-        size = min(max(BLOCK_SCORES // width, 16), BLOCK_ROWS)
+        batch, heads, num_rows, _ = self.asked.shape
+        num_columns = self.key.shape[2]
+        reach = num_columns if self.context is None else min(2 * self.context + 1, num_columns)
+        # Of a bounded context, a block of as many rows wastes a third of its columns.
+        most = BLOCK_ROWS if self.context is None else min(BLOCK_ROWS, max(self.context, 16))
+        size = min(max(BLOCK_SCORES // (batch * heads * reach), 16), most)
         return blocks(num_rows, num_columns, size, self.context, self.key.device)
 
     def weights(self, block: Block) -> tuple[Tensor, Tensor | None]:

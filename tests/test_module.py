@@ -227,3 +227,16 @@ def test_error_rate_sums_before_it_divides() -> None:
     rate.reset()
     rate.update(DiarizationError(false_alarm=0.5))
     assert rate.compute().item() == pytest.approx(50.0)  # of one second
+
+
+@pytest.mark.parametrize(("least", "times"), [(1_000_000_000, 0), (1, 2)])
+def test_large_models_return_what_passes_free(
+    least: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned: list[bool] = []
+    monkeypatch.setattr("diarize.module.LARGE", least)
+    monkeypatch.setattr("diarize.module.return_freed_memory", lambda: returned.append(True))
+    module = DiarizationModule(load_config(TrainingConfig, [TINY], ["data.utterances=x"]))
+    module.on_before_backward(torch.zeros(()))
+    module.on_train_batch_end(None, None, 0)
+    assert len(returned) == times

@@ -47,6 +47,18 @@ def drive(of: list[torch.nn.Parameter], optimizers: list, steps: range) -> None:
             optimizer.step()
 
 
+def test_a_cpu_takes_steps_at_once_that_may_be_clipped() -> None:
+    ours, theirs = weights(), weights()
+    optimizer = Muon([{"params": ours, "lr": 0.02, "weight_decay": 0.1}], (0.9, 0.98))
+    assert optimizer.param_groups[0]["fused"]
+    assert not optimizer._step_supports_amp_scaling  # else Lightning refuses to clip in bf16-mixed
+    plain = torch.optim.AdamW(theirs, 0.02, (0.9, 0.98), weight_decay=0.1, fused=False)
+    drive(ours, [optimizer], range(4))
+    drive(theirs, [plain], range(4))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_steps_are_those_of_torch() -> None:
     reference = getattr(torch.optim, "Muon", None)
     if reference is None:

@@ -173,7 +173,8 @@ class FastConformer(nn.Module):
         hidden = self.dropout(embedding)
         offsets = _offset_sinusoids(num_steps, self.config.width, embedding.device)
         valid = _valid_frames(num_frames, num_steps)
-        mask = attention_mask(embedding, num_frames, visible=visible)
+        whole = valid is None and visible is None
+        mask = None if whole else attention_mask(embedding, num_frames, visible=visible)
         for layer in self.layers:
             hidden = layer(hidden, offsets, valid, mask)
         return hidden

@@ -9,7 +9,8 @@ they are drawn and the sample conversation, repeated. The first step is not coun
 published v1. ``--peers`` names a Python that has nemo_toolkit[asr]; its v1 then takes the same
 steps between two measurements of ours.
 
-- **step**: seconds, the median of three; audio: seconds of it that are trained on in a second.
+- **step**: seconds, the median of three or of ``--steps``; audio: seconds of it that are trained on
+  in a second.
 - **peak**: largest resident memory; on an accelerator, of its own memory.
 - **utilisation**: on an accelerator, operations of matrix products that the model asks for, as
   torch counts them, by what the device is said to do in a second (``--peak-flops``).
@@ -28,7 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "recipes" / "demo"
-RATE, STEPS = 16000, 3
+RATE = 16000
 CELLS = ["small/8x30", "small/2x120", "base/2x45", "base/4x90"]
 
 Found = dict[str, float]
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("cells", nargs="*", metavar="MODEL/SESSIONSxSECONDS")
     parser.add_argument("--peers", metavar="PYTHON", help="also measure NeMo, on base")
     parser.add_argument("--precision", default="32-true", help="32-true or bf16-mixed")
+    parser.add_argument("--steps", type=int, default=3, help="that are timed (default: 3)")
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="of ours")
     parser.add_argument("--peak-flops", type=float, help="of the accelerator, a second")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -47,7 +49,7 @@ def main() -> None:
     if args.measure:
         (cell,) = args.cells
         takes = {"ours": ours, "nemo": nemo}[args.measure]
-        print(json.dumps(takes(cell, args.precision, args.set)))
+        print(json.dumps(takes(cell, args.precision, args.set, args.steps)))
         return
     print("| step | seconds | audio a second | peak MiB | loss | NeMo | peak MiB | ratio |")
     print("|---|---|---|---|---|---|---|---|")
@@ -70,6 +72,7 @@ def main() -> None:
 def ask(python: str, whose: str, cell: str, args: argparse.Namespace) -> Found:
     """One measurement, in a process of its own."""
     command = [python, __file__, cell, "--measure", whose, "--precision", args.precision]
+    command += ["--steps", str(args.steps)]
     command += [word for setting in args.set for word in ("--set", setting)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -110,7 +113,7 @@ def material(sessions: int, seconds: int) -> tuple[Any, Any]:
     )
 
 
-def ours(cell: str, precision: str, settings: list[str]) -> Found:
+def ours(cell: str, precision: str, settings: list[str], steps: int) -> Found:
     """Steps of `diarize train`'s module."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -149,10 +152,12 @@ def ours(cell: str, precision: str, settings: list[str]) -> Found:
     def step() -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = module._step(batch)[0]
+        module.tidy()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        module.tidy()
         return float(loss.detach())
 
     found: Found = {}
@@ -160,10 +165,10 @@ def ours(cell: str, precision: str, settings: list[str]) -> Found:
         with FlopCounterMode(display=False) as counter:
             step()
         found["flops"] = float(counter.get_total_flops())
-    return found | timed(step)
+    return found | timed(step, steps)
 
 
-def nemo(cell: str, precision: str, settings: list[str]) -> Found:
+def nemo(cell: str, precision: str, settings: list[str], steps: int) -> Found:
     """Steps of NeMo's v1, its sort and permutation-invariant loss alike."""
     import tarfile
 
@@ -218,15 +223,15 @@ def nemo(cell: str, precision: str, settings: list[str]) -> Found:
         optimizer.zero_grad()
         return float(loss.detach())
 
-    return timed(step)
+    return timed(step, steps)
 
 
-def timed(step: Callable[[], float]) -> Found:
+def timed(step: Callable[[], float], steps: int) -> Found:
     """Median seconds of steps after the first, its loss, and the most memory."""
     import torch
 
     loss, times = step(), []
-    for _ in range(STEPS):
+    for _ in range(steps):
         begun = time.perf_counter()
         step()
         times.append(time.perf_counter() - begun)
