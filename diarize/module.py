@@ -104,7 +104,11 @@ class TrainingConfig:
 
 
 LARGE = 50_000_000
-"""Weights from which on a model is so wide that it computes long on what it holds."""
+"""Weights from which on a CPU returns freed memory in the midst of a step: what `keep_freed_memory`
+keeps would grow to half of all. Smaller models compute too little on what they hold."""
+
+TIDIED = 6
+"""Layers between two returns."""
 
 
 class ErrorRate(Metric):
@@ -181,7 +185,6 @@ class DiarizationModule(pl.LightningModule):
         self.error_rate, self.mean_loss = ErrorRate(), MeanMetric()
         self._sums: dict[str, Tensor] = {}
         self.known_slots = 0
-        self.large = sum(weight.numel() for weight in self.parameters()) >= LARGE
         self.frozen = config.optimizer.front_end_share == 0
         if not config.diarization_weight:
             for part in (self.diarizer.projection, self.diarizer.encoder, self.diarizer.head):
@@ -194,6 +197,9 @@ class DiarizationModule(pl.LightningModule):
                 layer.forward = torch.compile(layer.forward)
             if config.trainer.recompute:
                 recompute(layer)
+        if sum(weight.numel() for weight in self.parameters()) >= LARGE:
+            for layer in self._layers()[::TIDIED]:
+                layer.register_forward_pre_hook(self._tidy_both_ways)
         self.save_hyperparameters(
             {
                 "diarizer_config": to_dict(self.diarizer.config),
@@ -298,21 +304,15 @@ class DiarizationModule(pl.LightningModule):
         self.log_dict(self._means(values, batch_index), batch_size=len(batch.turns))
         return loss
 
-    def on_before_backward(self, loss: Tensor) -> None:
-        """Let go of what the forward pass held on its way."""
-        self.tidy()
+    def _tidy_both_ways(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Return what lies free before a layer, and again when its gradients have passed."""
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Let go of what the backward pass held."""
-        self.tidy()
-
-    def tidy(self) -> None:
-        """On a CPU, return freed memory, where products take so long that its faults do not count.
-
-        What a large model keeps from pass to pass lies between what it frees: 3 GB in 6.
-        """
-        if self.large and self.device.type == "cpu":
+        def tidy(_: Tensor) -> None:
             return_freed_memory()
+
+        if self.device.type == "cpu" and inputs[0].requires_grad:
+            tidy(inputs[0])
+            inputs[0].register_hook(tidy)
 
     def _means(self, values: dict[str, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Means of the batches of a step so far; over all ranks in steps that are logged."""

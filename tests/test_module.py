@@ -229,14 +229,19 @@ def test_error_rate_sums_before_it_divides() -> None:
     assert rate.compute().item() == pytest.approx(50.0)  # of one second
 
 
-@pytest.mark.parametrize(("least", "times"), [(1_000_000_000, 0), (1, 2)])
+@pytest.mark.parametrize(("least", "times"), [(1_000_000_000, 0), (1, 4)])
 def test_large_models_return_what_passes_free(
-    least: int, times: int, monkeypatch: pytest.MonkeyPatch
+    least: int, times: int, a_session: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Before two of the four layers, and behind them again; nothing is returned in validation."""
     returned: list[bool] = []
     monkeypatch.setattr("diarize.module.LARGE", least)
+    monkeypatch.setattr("diarize.module.TIDIED", 2)
     monkeypatch.setattr("diarize.module.return_freed_memory", lambda: returned.append(True))
     module = DiarizationModule(load_config(TrainingConfig, [TINY], ["data.utterances=x"]))
-    module.on_before_backward(torch.zeros(()))
-    module.on_train_batch_end(None, None, 0)
+    batch = Collate(module.diarizer.grid, 4)([Example("a", *a_session(2, 1.6))])
+    with torch.no_grad():
+        module._step(batch)
+    assert not returned
+    module._step(batch)[0].backward()
     assert len(returned) == times

@@ -152,12 +152,10 @@ def ours(cell: str, precision: str, settings: list[str], steps: int) -> Found:
     def step() -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = module._step(batch)[0]
-        module.tidy()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        module.tidy()
         return float(loss.detach())
 
     found: Found = {}
