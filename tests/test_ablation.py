@@ -125,8 +125,8 @@ def test_pairs_are_counted_by_hand() -> None:
     results = [cell("plain", 0, 30.0, 0.5), cell("plain", 1, 40.0, 0.5), cell("plain", 2, 9.0, 9.0)]
     results += [cell("learned", 0, 29.0, 0.6), cell("learned", 1, 43.0, 0.4)]
     # 1 better and 3 worse; seed 2 has no partner; the seeds do not agree.
-    told = report.against_plain(results)
-    assert told[-2] == "| set | learned | 2 | 1 | 1 | +1.0 | +1.0 | 0 of 1 |"
+    told = report.against_plain(results, "task")
+    assert told[-2] == "| set | learned | 2 | 1 | 1 | +1.0 | +1.0 ± 2.0 | 0 of 1 |"
     assert report.by_loss(results)[-3].startswith("| set | 30.2 |")
     assert [line for line in told if "sinusoidal" in line] == []
 

@@ -21,6 +21,9 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 TIME = "ms a step"
 """Of the first seed alone: later ones may run beside other work."""
 
+AMPLE = 1024
+"""Sessions from which on a model of this size does not learn them by heart."""
+
 COLUMNS: dict[str, Callable[[Found], float]] = {
     "train loss": lambda c: c["train"]["permutation_invariant_loss"],
     "dev loss": lambda c: c["dev"]["permutation_invariant_loss"],
@@ -59,26 +62,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
     results = read_results(parser.parse_args().results)
-    print("\n".join([*against_plain(results), *by_loss(results), *tables(results)]))
+    lines = [line for key in ("size", "task", "loss") for line in against_plain(results, key)]
+    ample = [cell for cell in results if cell["size"] >= AMPLE]
+    lines += [
+        f"\nThe same where there are {AMPLE} sessions and more:",
+        *against_plain(ample, "loss"),
+    ]
+    print("\n".join([*lines, *by_loss(results), *tables(results)]))
     return 0
 
 
-def against_plain(results: list[Found]) -> list[str]:
+def against_plain(results: list[Found], key: str) -> list[str]:
     """How often, and by how much, an encoder does better than the plain one in the same place."""
-    head = ["task", "encoder", "pairs", "lower gap", "lower DER", "median", "mean", "all seeds"]
-    lines = [
-        "",
-        "**Against plain, of the same loss, size and seed**",
-        "",
-        f"| {' | '.join(head)} |",
-    ]
-    lines.append("|" + "---|" * len(head))
-    for encoder, task in product(("sinusoidal", "learned", "supervised"), (*TASKS, "all")):
+    head = [key, "encoder", "pairs", "lower gap", "lower DER", "median", "mean", "all seeds"]
+    lines = ["", f"**Against plain, of the same loss, size and seed, by {key}**", ""]
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    values = [*{"task": TASKS, "size": SIZES, "loss": LOSSES}[key], "all"]
+    for encoder, value in product(("sinusoidal", "learned", "supervised"), values):
         places: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
         for cell in chosen(results, encoder=encoder):
-            if task not in (cell["task"], "all"):
+            if value not in (cell[key], "all"):
                 continue
-            place = {key: cell[key] for key in ("task", "loss", "size")}
+            place = {name: cell[name] for name in ("task", "loss", "size")}
             for plain in chosen(results, encoder="plain", seed=cell["seed"], **place):
                 ders = [of["test_unseen"]["der"] for of in (cell, plain)]
                 differ = (ders[0] - ders[1], gap(cell) - gap(plain))
@@ -88,8 +93,10 @@ def against_plain(results: list[Found]) -> list[str]:
             ders = [der for der, _ in pairs]
             agreed = sum(all(der < 0 for der, _ in found) for found in places.values())
             counted = [len(pairs), sum(gaps < 0 for _, gaps in pairs), sum(der < 0 for der in ders)]
-            middles = [f"{of(ders):+.1f}" for of in (statistics.median, statistics.mean)]
-            row = [task, encoder, *counted, *middles, f"{agreed} of {len(places)}"]
+            error = f" ± {statistics.stdev(ders) / len(ders) ** 0.5:.1f}" if len(ders) > 1 else ""
+            middles = [f"{statistics.median(ders):+.1f}", f"{statistics.mean(ders):+.1f}{error}"]
+            told = str(value).replace("_", "-")
+            row = [told, encoder, *counted, *middles, f"{agreed} of {len(places)}"]
             lines.append(f"| {' | '.join(map(str, row))} |")
     return lines
 
