@@ -17,14 +17,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
+from diarize.attention import MASKED
 from diarize.config import check_choice, check_least, check_shares
 from diarize.errors import ConfigError
 
 ACTIVE = 0.5
 """Activity from which a frame counts as spoken in."""
-
-MASKED = -1e4
-"""Attention score of a frame that is not looked at: no weight, and finite where all are such."""
 
 MATCHES = ("agreement", "bce")
 

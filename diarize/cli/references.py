@@ -96,15 +96,15 @@ def read_side(place: str, references: Iterable[str] = ()) -> Side:
         place: RTTM file, folder of them, manifest, `infer`'s JSON, or "-".
         references: sessions of the other side, where that was read before.
     """
-    from diarize.formats.json import read_json, read_sessions
+    from diarize.formats.json import read_sessions, turns_of
     from diarize.formats.rttm import Columns, read_rttm_file
     from diarize.manifest import read_manifest, reference_file
 
     side = Side()
-    if place.endswith(MANIFESTS) and (answers := read_json(place)) is not None:
-        side.sessions = {name: Columns.of(turns) for name, turns in answers.items()}
+    if place.endswith(MANIFESTS) and (answers := read_sessions(place)) is not None:
+        side.sessions = {name: Columns.of(turns) for name, turns in turns_of(answers).items()}
         side.files[place] = _sha256(place)
-        said = (values.get("made_by") for _, values in (read_sessions(place) or {}).values())
+        said = (values.get("made_by") for _, values in answers.values())
         for making in said:
             if isinstance(making, dict) and "model" in making:
                 making = {**making, "num_files": 1}

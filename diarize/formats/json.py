@@ -56,8 +56,15 @@ def read_json(path: str | Path) -> dict[str, list[Turn]] | None:
         RttmError: if the file cannot be read, or a session or a turn lacks something.
     """
     sessions = read_sessions(path)
-    if sessions is None:
-        return None
+    return None if sessions is None else turns_of(sessions)
+
+
+def turns_of(sessions: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, list[Turn]]:
+    """Session id -> turns, of what `read_sessions` read.
+
+    Raises:
+        RttmError: if a turn lacks something.
+    """
     return {
         name: [_read_turn(turn, where) for turn in values["turns"]]
         for name, (where, values) in sessions.items()

@@ -18,6 +18,7 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diarize.attention import MASKED
 from diarize.config import check_choice, check_least, check_shares
 from diarize.errors import CheckpointError, ConfigError
 from diarize.frames import FrameGrid
@@ -36,9 +37,6 @@ MARGIN = 40
 
 POSITION_GROUPS = 16
 """Of the convolution that tells where a frame is; they divide the width."""
-
-MASKED = -1e4
-"""Score of a frame that is padding."""
 
 
 class _Published(NamedTuple):
