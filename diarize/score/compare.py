@@ -8,7 +8,7 @@ import numpy as np
 
 from diarize.errors import ScoreError
 from diarize.score.condition import Condition
-from diarize.score.report import PARTS, ScoreReport, counted, rates
+from diarize.score.report import ERROR_COLUMNS, PARTS, ScoreReport, counted, rates
 from diarize.score.resample import NUM_DRAWS, SEED, interval, resample
 from diarize.score.results import Results
 from diarize.score.table import Cell, Column, Table
@@ -161,11 +161,7 @@ def _conditions(results: Results) -> tuple[list[str], list[str]]:
 
 COLUMNS = (
     Column("system"),
-    Column("scored s", 2, 10),
-    Column("miss %", 2, 8),
-    Column("false alarm %", 2, 13),
-    Column("confusion %", 2, 11),
-    Column("DER %", 2, 8),
+    *ERROR_COLUMNS,
     Column("low", 2),
     Column("high", 2),
     Column("JER %", 2, 8),

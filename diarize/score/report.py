@@ -168,15 +168,16 @@ class ScoreReport:
         return self.scores.values()
 
 
-COLUMNS = (
-    Column("session"),
+ERROR_COLUMNS = (
     Column("scored s", 2, 10),
     Column("miss %", 2, 8),
     Column("false alarm %", 2, 13),
     Column("confusion %", 2, 11),
     Column("DER %", 2, 8),
-    Column("JER %", 2, 8),
 )
+"""Of every table of errors."""
+
+COLUMNS = (Column("session"), *ERROR_COLUMNS, Column("JER %", 2, 8))
 
 
 def rates(sums: Floats) -> dict[str, Floats]:
