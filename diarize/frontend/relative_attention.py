@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diarize.attention import Distances, attend, blocks, shift_rows
+from diarize.local_attention import attend_nearby
 
 QUERY_BLOCK = 128
 """Frames whose scores a CPU holds at once: few enough for its cache, and a row needs only the
@@ -47,7 +48,10 @@ class RelativeAttention(nn.Module):
         if hidden.is_cpu and torch.is_grad_enabled() and dropout < 1:
             distances = Distances(self.content_bias, self.position_bias, position)
             query = query.transpose(1, 2)
-            attended = attend(query, key, value, mask, dropout, distances, self.context)
+            if self.context is None or self.context >= hidden.shape[1]:
+                attended = attend(query, key, value, mask, dropout, distances)
+            else:
+                attended = attend_nearby(query, key, value, mask, dropout, distances, self.context)
         else:
             attended = self._attend(query, key, value, position, mask, dropout)
         return self.output(attended.transpose(1, 2).flatten(2))
