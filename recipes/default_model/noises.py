@@ -4,6 +4,7 @@ The corpus folder is that of the mini recipe. A tenth of its ``noise_train.jsonl
 ``noise_heldout.jsonl``, for development. The rest, and clips of 20 to 60 s made from the seed,
 become ``noise.jsonl``: babble, music, coloured noise, events, and recorded noises remixed. What
 is made hears nothing of the held-out noises, of ``noise_test.jsonl`` or of the rooms for test.
+Of the rooms for training, a tenth becomes ``rir_heldout.jsonl``, in which only babble was heard.
 """
 
 import argparse
@@ -300,12 +301,16 @@ def remix(rng: Rng, size: int, sources: Sources) -> Wave:
 KINDS = (babble, music, coloured, events, remix)
 
 
-def held_out(session: Session, seed: int) -> bool:
-    """Whether a noise is of the tenth; takes of one ESC recording (``1-137-A``) go together."""
-    name = str(session.extra.get("noise") or f"{session.audio.name}+{session.offset}")
-    name = re.sub(r"^(\d+-\d+)-[A-Z]$", r"\1", name)
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < 2**64 // 10
+def held_out(sessions: list[Session], seed: int) -> list[bool]:
+    """Whether each noise is of the tenth; takes of one ESC recording (``1-137-A``) go together."""
+    places = []
+    for session in sessions:
+        name = str(session.extra.get("noise") or f"{session.audio.name}+{session.offset}")
+        name = re.sub(r"^(\d+-\d+)-[A-Z]$", r"\1", name)
+        digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+        places.append(int.from_bytes(digest[:8], "big"))
+    last = max(2**64 // 10, min(places, default=0))
+    return [place <= last for place in places]
 
 
 def load(corpus: Path, kept: list[int]) -> Sources:
@@ -314,14 +319,20 @@ def load(corpus: Path, kept: list[int]) -> Sources:
     noises = Corpus.from_manifest(corpus / "noise_train.jsonl", spoken=False)
     lines = np.argsort(speech.voice, kind="stable")
     spoken = np.split(lines, np.flatnonzero(np.diff(speech.voice[lines])) + 1)
-    rooms = [session.audio for session in read_manifest(corpus / "rir.jsonl")]
+    rooms = [session.audio for session in rooms_of(corpus)]
     loud = np.array([number for number in kept if noises.power[number] > FAINT])
     if not loud.size or len(rooms) < 2:
         raise CorpusError(
             f"{corpus}: has {loud.size} noises to remix and {len(rooms)} rooms, but 1 and 2 are "
             "needed. Add to noise_train.jsonl or rir.jsonl."
         )
-    return Sources(speech, spoken, noises, loud, rooms[: len(rooms) * 4 // 5])
+    return Sources(speech, spoken, noises, loud, rooms)
+
+
+def rooms_of(corpus: Path) -> list[Session]:
+    """Those that recipes/mini/prepare.py keeps for training."""
+    rooms = read_manifest(corpus / "rir.jsonl")
+    return rooms[: len(rooms) * 4 // 5]
 
 
 def write_clips(output: Path, sources: Sources, seconds: float, seed: int) -> list[Session]:
@@ -376,13 +387,17 @@ def main() -> int:
         return 0
     try:
         recorded = read_manifest(args.corpus / "noise_train.jsonl")
-        out = [held_out(session, args.seed) for session in recorded]
+        out = held_out(recorded, args.seed)
         kept = [number for number, held in enumerate(out) if not held]
         sources = load(args.corpus, kept)
         args.output.mkdir(parents=True, exist_ok=True)
         clips = write_clips(args.output, sources, 60 if args.toy else 3600 * args.hours, args.seed)
         held = [session for session, held in zip(recorded, out, strict=True) if held]
         write_manifest(args.output / "noise_heldout.jsonl", held)
+        rooms = rooms_of(args.corpus)
+        trained = len(rooms) * 9 // 10
+        write_manifest(args.output / "rir.jsonl", rooms[:trained])
+        write_manifest(args.output / "rir_heldout.jsonl", rooms[trained:])
         write_manifest(listed, [recorded[number] for number in kept] + clips)
     except (OSError, DiarizeError) as error:
         told = in_words(error) if isinstance(error, OSError) else error

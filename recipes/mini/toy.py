@@ -34,9 +34,10 @@ def main() -> int:
                 sessions.append(Session(path.stem, path, duration=SECONDS, speaker=speaker))
         write_manifest(folder / f"{name}.jsonl", sessions)
     for name in ("noise_train", "noise_test"):
-        path = folder / f"{name}.wav"
-        soundfile.write(path, rng.normal(0.0, 0.05, 5 * SAMPLE_RATE), SAMPLE_RATE)
-        write_manifest(folder / f"{name}.jsonl", [Session(name, path)])
+        noises = [Session(f"{name}_{n}", folder / f"{name}_{n}.wav") for n in range(3)]
+        for noise in noises:
+            soundfile.write(noise.audio, rng.normal(0.0, 0.05, 5 * SAMPLE_RATE), SAMPLE_RATE)
+        write_manifest(folder / f"{name}.jsonl", noises)
     rooms = []
     for number in range(5):
         path = folder / f"room_{number}.wav"
