@@ -65,7 +65,6 @@ def attend(
     mask: Tensor | None,
     dropout: float,
     distances: Distances | None = None,
-    context: int | None = None,
 ) -> Tensor:
     """Values, weighted by the softmax of their scores; for CPUs.
 
@@ -76,16 +75,13 @@ def attend(
         mask: (1 or B, 1, 1 or T, U), added to scores; None is 0.
         dropout: share of weights that are dropped, below 1.
         distances: scored beside content, where T is U.
-        context: frames to either side that are attended to, where T is U; None is all.
 
     Returns:
         (B, H, T, E).
     """
     biases_and_offsets = (None, None, None) if distances is None else distances
     seed = draw_seed() if dropout else 0
-    found: Tensor = _Attention.apply(
-        query, key, value, mask, *biases_and_offsets, dropout, seed, context
-    )
+    found: Tensor = _Attention.apply(query, key, value, mask, *biases_and_offsets, dropout, seed)
     return found
 
 
@@ -98,7 +94,7 @@ def blocks(
         num_rows: T.
         num_columns: U.
         size: rows of a block.
-        context: see `attend`.
+        context: frames to either side that are attended to, where T is U; None is all.
         device: of the scores.
     """
     reach = num_columns if context is None else context
@@ -132,9 +128,9 @@ def shift_rows(by_offset: Tensor) -> Tensor:
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *tensors, dropout, seed, context = inputs
+        *tensors, dropout, seed = inputs
         ctx.save_for_backward(*tensors)
-        ctx.settings = dropout, seed, context
+        ctx.settings = dropout, seed
         scored = _Scored(tensors, *ctx.settings)
         value = scored.value
         batch, heads, frames, channels = scored.asked.shape
@@ -143,7 +139,7 @@ class _Attention(torch.autograd.Function):
             weights, mask = scored.weights(block)
             if mask is not None:
                 weights *= mask
-            found[:, :, block.rows] = weights.to(value.dtype) @ value[:, :, block.columns]
+            found[:, :, block.rows] = weights.to(value.dtype) @ value
         return found
 
     @staticmethod
@@ -156,18 +152,18 @@ class _Attention(torch.autograd.Function):
         to_key, to_value = (torch.zeros_like(each, dtype=scored.wide) for each in (key, value))
         placed = None if scored.placed is None else _Placed(scored)
         for block in scored.blocks():
-            rows, columns = block.rows, block.columns
+            rows = block.rows
             weights, mask = scored.weights(block)
             back = gradient[:, :, rows]
-            slope = (back @ value[:, :, columns].transpose(2, 3)).to(scored.wide)
+            slope = (back @ value.transpose(2, 3)).to(scored.wide)
             if mask is not None:
                 slope *= mask
                 mask *= weights
             used = weights if mask is None else mask
-            to_value[:, :, columns] += used.to(dtype).transpose(2, 3) @ back
+            to_value += used.to(dtype).transpose(2, 3) @ back
             slope = torch.ops.aten._softmax_backward_data(slope, weights, 3, slope.dtype).to(dtype)
-            to_asked[:, :, rows] = slope @ key[:, :, columns]
-            to_key[:, :, columns] += slope.transpose(2, 3) @ asked[:, :, rows]
+            to_asked[:, :, rows] = slope @ key
+            to_key += slope.transpose(2, 3) @ asked[:, :, rows]
             if placed is not None:
                 placed.add(slope, block)
         to_query = to_asked.mul_(scored.scale)
@@ -177,15 +173,15 @@ class _Attention(torch.autograd.Function):
             biases = (each.to(scored.wide).sum((0, 2)) for each in (to_asked, to_placed))
             beside = (*biases, placed.to_offsets.to(dtype))
             to_query = to_asked + to_placed
-        return to_query, to_key.to(dtype), to_value.to(dtype), None, *beside, None, None, None
+        return to_query, to_key.to(dtype), to_value.to(dtype), None, *beside, None, None
 
 
 class _Scored:
     """Weights of frames, block by block, as both passes ask for them."""
 
-    def __init__(self, tensors: Any, dropout: float, seed: int, context: int | None) -> None:
+    def __init__(self, tensors: Any, dropout: float, seed: int) -> None:
         query, key, value, self.mask, content_bias, position_bias, self.offsets = tensors
-        self.dropout, self.seed, self.context = dropout, seed, context
+        self.dropout, self.seed = dropout, seed
         self.key, self.value = key.contiguous(), value.contiguous()
         # Of scores, and of what blocks add up to, under any autocast.
         self.wide = torch.promote_types(query.dtype, torch.float32)
@@ -202,16 +198,13 @@ class _Scored:
         """See `blocks`."""
         batch, heads, num_rows, _ = self.asked.shape
         num_columns = self.key.shape[2]
-        reach = num_columns if self.context is None else min(2 * self.context + 1, num_columns)
-        # Of a bounded context, a block of as many rows wastes a third of its columns.
-        most = BLOCK_ROWS if self.context is None else min(BLOCK_ROWS, max(self.context, 16))
-        size = min(max(BLOCK_SCORES // (batch * heads * reach), 16), most)
-        return blocks(num_rows, num_columns, size, self.context, self.key.device)
+        size = min(max(BLOCK_SCORES // (batch * heads * num_columns), 16), BLOCK_ROWS)
+        return blocks(num_rows, num_columns, size, None, self.key.device)
 
     def weights(self, block: Block) -> tuple[Tensor, Tensor | None]:
         """(B, H, rows, columns) before any are dropped, and what they are multiplied by then."""
-        rows, columns = block.rows, block.columns
-        scores = (self.asked[:, :, rows] @ self.key[:, :, columns].transpose(2, 3)).to(self.wide)
+        rows = block.rows
+        scores = (self.asked[:, :, rows] @ self.key.transpose(2, 3)).to(self.wide)
         if self.placed is not None:
             placed = self.placed[:, :, rows]
             by_offset = placed.flatten(1, 2) @ self.offsets[..., block.offsets]

@@ -1,11 +1,12 @@
 """Attention to a bounded number of neighbours, many blocks of frames at a time; for CPUs.
 
-Frames stand in blocks of R; with the blocks before and after its own, a block holds all that its
-frames may attend to, and it lies as far from them as any other block does: a few large products make
-the scores of many blocks, where going block by block makes thousands of small ones. Weights are not
-kept, but computed again to learn, as in `diarize.attention`.
+A block of R frames is given its neighbours as well, and then all blocks are alike: a few large
+products make the scores of many, where going block by block makes thousands of small ones. Of a
+block's scores (R, R + 2C), those of frames within the context C lie in a band, of row i from
+column i on. Where these are few, their weights are kept to learn from; else they are computed
+again, as in `diarize.attention`.
 
-B batch, H heads, T frames in n blocks of R, E channels of a head.
+B batch, H heads, T frames in n blocks of R, C frames of context, E channels of a head.
 """
 
 from typing import Any
@@ -15,14 +16,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from diarize.attention import MASKED, Distances, shift_rows
+from diarize.attention import MASKED, Distances
 from diarize.dropout import draw_seed, kept
 
-FEWEST_ROWS = 16
-"""Frames of a block, at least."""
+BLOCK_ROWS = 32
+"""R: frames that are given the same neighbours."""
 
-SCORES_AT_ONCE = 1 << 21
-"""Scores that are held at once."""
+SCORES_AT_ONCE = 1 << 20
+"""Scores that are made at once: few enough for the cache of a CPU."""
+
+MOST_KEPT = 512
+"""Scores of a frame whose weights are kept, at most; those of more are computed again to learn."""
 
 
 @torch.compiler.disable
@@ -33,7 +37,6 @@ def attend_nearby(
     mask: Tensor | None,
     dropout: float,
     distances: Distances,
-    context: int,
 ) -> Tensor:
     """Values of neighbours, weighted by the softmax of their scores.
 
@@ -43,165 +46,154 @@ def attend_nearby(
         value: (B, H, T, E).
         mask: (1 or B, 1, 1 or T, T), added to scores; None is 0.
         dropout: share of weights that are dropped, below 1.
-        distances: scored beside content.
-        context: frames to either side that are attended to.
+        distances: scored beside content; here the offsets are C, ..., -C, (H, E, 2C + 1), and no
+            frame farther away is attended to.
 
     Returns:
         (B, H, T, E).
     """
     seed = draw_seed() if dropout else 0
-    found: Tensor = _Nearby.apply(query, key, value, mask, *distances, dropout, seed, context)
+    keeps = torch.is_grad_enabled() and distances.offsets.shape[2] <= MOST_KEPT
+    found: Tensor = _Nearby.apply(query, key, value, mask, *distances, dropout, seed, keeps)
     return found
 
 
 class _Nearby(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *tensors, dropout, seed, context = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.settings = dropout, seed, context
+        *tensors, dropout, seed, keeps = inputs
+        ctx.settings = dropout, seed
         scored = _Scored(tensors, *ctx.settings)
-        parts = []
-        for first, last in scored.groups():
-            weights, factors = scored.weights(first, last)
-            if factors is not None:
-                weights *= factors
-            value = scored.around(scored.value, first, last)
-            parts.append(weights.to(value.dtype) @ value)
-        return scored.unblocked(torch.cat(parts, dim=2))
+        found, to_keep = torch.empty_like(scored.asked), []
+        for blocks in scored.groups():
+            weights = used = scored.weights(blocks)
+            if dropout:
+                used = (weights * scored.factors(weights, blocks)).to(weights.dtype)
+            found[:, :, blocks] = used @ scored.near(scored.value, blocks)
+            if keeps:
+                to_keep.append(weights)
+        ctx.save_for_backward(*tensors, *to_keep)
+        return scored.unblocked(found)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        scored = _Scored(ctx.saved_tensors, *ctx.settings)
-        gradient = scored.blocked(gradient)
-        dtype, wide = scored.asked.dtype, scored.wide
-        to_asked, to_placed = torch.empty_like(scored.asked), torch.empty_like(scored.placed)
-        to_key, to_value = (torch.zeros_like(scored.key, dtype=wide) for _ in range(2))
-        to_offsets = torch.zeros_like(scored.offsets, dtype=wide)
-        for first, last in scored.groups():
-            weights, factors = scored.weights(first, last)
-            back = gradient[:, :, first:last]
-            slope = back @ scored.around(scored.value, first, last).transpose(3, 4)
-            slope = slope.to(wide)
-            used = weights
-            if factors is not None:
-                slope *= factors
-                used = factors.mul_(weights)
-            _add_around(to_value, used.to(dtype).transpose(3, 4) @ back, first)
-            slope = torch.ops.aten._softmax_backward_data(slope, weights, 4, wide).to(dtype)
-            to_asked[:, :, first:last] = slope @ scored.around(scored.key, first, last)
-            asked = scored.asked[:, :, first:last]
-            _add_around(to_key, slope.transpose(3, 4) @ asked, first)
-            placed = scored.placed[:, :, first:last]
-            spread = slope.new_zeros(*placed.shape[:4], scored.offsets.shape[2])
-            shift_rows(spread).copy_(slope.transpose(0, 1))
-            rows = placed.flatten(1, 3).transpose(1, 2)  # (H, E, all)
-            to_offsets += rows @ spread.flatten(1, 3)
-            by_row = spread.flatten(1, 3) @ scored.offsets.transpose(1, 2)
-            to_placed[:, :, first:last] = by_row.view_as(placed)
+        saved = ctx.saved_tensors
+        tensors, kept_weights = saved[:7], saved[7:]
+        scored = _Scored(tensors, *ctx.settings)
+        asked, placed, offsets = scored.asked, scored.placed, scored.offsets
+        dtype, gradient = asked.dtype, scored.blocked(gradient)
+        to_asked, to_placed = torch.empty_like(asked), torch.empty_like(placed)
+        to_key, to_value, to_offsets = (
+            torch.zeros_like(each, dtype=scored.wide)
+            for each in (scored.key, scored.value, offsets)
+        )
+        for number, blocks in enumerate(scored.groups()):
+            weights = used = kept_weights[number] if kept_weights else scored.weights(blocks)
+            back = gradient[:, :, blocks]
+            slope = back @ scored.near(scored.value, blocks).transpose(3, 4)
+            if scored.dropout:
+                factors = scored.factors(weights, blocks)
+                slope, used = ((each * factors).to(dtype) for each in (slope, weights))
+            scored.add_near(to_value, used.transpose(3, 4) @ back, blocks)
+            slope = torch.ops.aten._softmax_backward_data(slope, weights, 4, dtype)
+            to_asked[:, :, blocks] = slope @ scored.near(scored.key, blocks)
+            scored.add_near(to_key, slope.transpose(3, 4) @ asked[:, :, blocks], blocks)
+            by_offset = band(slope, offsets.shape[2]).transpose(0, 1).flatten(1, 3)
+            rows = placed[:, :, blocks]
+            to_offsets += rows.flatten(1, 3).transpose(1, 2) @ by_offset
+            to_placed[:, :, blocks] = (by_offset @ offsets.transpose(1, 2)).view_as(rows)
         to_asked, to_placed = (
             scored.unblocked(each).mul_(scored.scale)
             for each in (to_asked, to_placed.transpose(0, 1))
         )
-        biases = (each.to(wide).sum((0, 2)) for each in (to_asked, to_placed))
+        biases = (each.sum((0, 2), dtype=scored.wide) for each in (to_asked, to_placed))
         keys, values = (scored.inner(each).to(dtype) for each in (to_key, to_value))
-        offsets = scored.all_offsets(to_offsets.to(dtype))
-        return to_asked + to_placed, keys, values, None, *biases, offsets, None, None, None
+        beside = (*biases, to_offsets.to(dtype))
+        return to_asked + to_placed, keys, values, None, *beside, None, None, None
 
 
 class _Scored:
     """Weights of blocks, as both passes ask for them."""
 
-    def __init__(self, tensors: Any, dropout: float, seed: int, context: int) -> None:
-        query, key, value, self.mask, content_bias, position_bias, offsets = tensors
-        self.dropout, self.seed, self.context = dropout, seed, context
+    def __init__(self, tensors: Any, dropout: float, seed: int) -> None:
+        query, key, value, mask, content_bias, position_bias, self.offsets = tensors
+        self.dropout, self.seed = dropout, seed
         self.num_frames = query.shape[2]
-        self.rows = max(context, FEWEST_ROWS)
-        self.num_blocks = -(-self.num_frames // self.rows)
-        self.beyond_end = self.num_blocks * self.rows - self.num_frames
+        self.num_rows = -(-self.num_frames // BLOCK_ROWS) * BLOCK_ROWS  # nR
+        context = self.offsets.shape[2] // 2
+        self.num_columns = BLOCK_ROWS + 2 * context
+        # Of what blocks add up to, under any autocast.
         self.wide = torch.promote_types(query.dtype, torch.float32)
         self.scale = query.shape[3] ** -0.5
-        # A block of nothing before and after all others, (B, H, n + 2, R, E).
-        edges = (0, 0, self.rows, self.rows + self.beyond_end)
-        self.key, self.value = (
-            functional.pad(each, edges).unflatten(2, (-1, self.rows)) for each in (key, value)
-        )
         biases = (each[:, None].to(query.dtype) for each in (content_bias, position_bias))
         of_content, of_position = ((query + each) * self.scale for each in biases)
-        self.asked = self.blocked(of_content)  # (B, H, n, R, E)
+        self.asked = self.blocked(of_content)
         # Heads first: they alone have offsets of their own.
         self.placed = self.blocked(of_position).transpose(0, 1).contiguous()
-        # Of 2R - 1, ..., -(2R - 1), which all blocks have: (H, E, 4R - 1).
-        self._more = 2 * self.rows - self.num_frames
-        self._known = offsets.shape[2]
-        self.offsets = functional.pad(offsets, (self._more, self._more)).contiguous()
+        # (B, H, C + nR + C, E), zeros where there are no frames.
+        after = self.num_rows - self.num_frames
+        edges = (context, context + after)
+        self.key, self.value = (functional.pad(each, (0, 0, *edges)) for each in (key, value))
+        if mask is None:
+            mask = query.new_zeros(1, 1, 1, self.num_frames)
+        rows_after = after if mask.shape[2] > 1 else 0
+        mask = functional.pad(mask.to(query.dtype), (*edges, 0, rows_after), value=MASKED)
+        by_offset = band(mask.expand(-1, -1, self.num_rows, -1), self.offsets.shape[2])
+        self.mask = by_offset.unflatten(2, (-1, BLOCK_ROWS))  # (1 or B, 1, n, R, 2C + 1)
 
-    def groups(self) -> list[tuple[int, int]]:
-        """First and last, the latter excluded, of blocks that are scored at once."""
-        batch, heads = self.asked.shape[:2]
-        many = max(SCORES_AT_ONCE // (batch * heads * 3 * self.rows**2), 1)
-        return [(n, min(n + many, self.num_blocks)) for n in range(0, self.num_blocks, many)]
+    def groups(self) -> list[slice]:
+        """Blocks that are scored at once: as many in each group, but for the last."""
+        batch, heads, num_blocks, *_ = self.asked.shape
+        most = max(SCORES_AT_ONCE // (batch * heads * BLOCK_ROWS * self.num_columns), 1)
+        many = -(-num_blocks // -(-num_blocks // most))
+        return [slice(n, min(n + many, num_blocks)) for n in range(0, num_blocks, many)]
 
-    def weights(self, first: int, last: int) -> tuple[Tensor, Tensor | None]:
-        """(B, H, blocks, R, 3R) before any are dropped, and what they are multiplied by then."""
-        key = self.around(self.key, first, last)
-        scores = (self.asked[:, :, first:last] @ key.transpose(3, 4)).to(self.wide)
-        placed = self.placed[:, :, first:last]
+    def weights(self, blocks: slice) -> Tensor:
+        """(B, H, blocks, R, R + 2C) before any are dropped, 0 beyond the context."""
+        asked, placed = self.asked[:, :, blocks], self.placed[:, :, blocks]
         by_offset = (placed.flatten(1, 3) @ self.offsets).unflatten(1, placed.shape[1:4])
-        scores += shift_rows(by_offset).transpose(0, 1)
-        scores += self._masks(first, last)
-        weights = scores.softmax(4)
-        if not self.dropout:
-            return weights, None
-        return weights, kept(weights.shape, self.dropout, self.seed + first)
+        scores = asked.new_full((*asked.shape[:4], self.num_columns), MASKED)
+        near = band(scores, self.offsets.shape[2])
+        torch.add(by_offset.transpose(0, 1), self.mask[:, :, blocks], out=near)
+        scores = scores.flatten(0, 2)
+        key = self.near(self.key, blocks).flatten(0, 2)
+        scores.baddbmm_(asked.flatten(0, 2), key.transpose(1, 2))
+        return scores.softmax(2).view(*asked.shape[:4], -1)
 
-    def _masks(self, first: int, last: int) -> Tensor:
-        """What is added to scores, (1 or B, 1, blocks or 1, 1 or R, 3R)."""
-        device, size = self.key.device, self.rows
-        row = torch.arange(size, device=device)[:, None]
-        column = torch.arange(-size, 2 * size, device=device)
-        masks = ((row - column).abs() > self.context) * MASKED
-        frame = torch.arange(first, last, device=device)[:, None, None] * size + column
-        masks = masks + ((frame < 0) | (frame >= self.num_frames)) * MASKED
-        if self.mask is None:
-            return masks[None, None]
-        edges = (size, size + self.beyond_end)
-        if self.mask.shape[2] == 1:
-            near = functional.pad(self.mask, edges).unfold(3, 3 * size, size)[:, :, 0, first:last]
-            return masks + near[:, :, :, None]
-        whole = functional.pad(self.mask, (*edges, 0, self.beyond_end)).contiguous()
-        batch, one, rows, columns = whole.shape
-        near = whole.as_strided(
-            (batch, one, self.num_blocks, size, 3 * size),
-            (rows * columns, rows * columns, size * (columns + 1), columns, 1),
-        )
-        return masks + near[:, :, first:last]
+    def factors(self, weights: Tensor, blocks: slice) -> Tensor:
+        """What weights are multiplied by, for some to be dropped; the same in both passes."""
+        return kept(weights.shape, self.dropout, self.seed + blocks.start)
 
-    def around(self, padded: Tensor, first: int, last: int) -> Tensor:
-        """Frames of blocks and their neighbours, (B, H, blocks, 3R, E), of (B, H, n + 2, R, E)."""
-        near = [padded[:, :, first + n : last + n] for n in range(3)]
-        return torch.cat(near, dim=3)
+    def near(self, padded: Tensor, blocks: slice) -> Tensor:
+        """Frames of blocks and their neighbours, (B, H, blocks, R + 2C, E)."""
+        return self._windows(padded)[:, :, blocks].contiguous()
+
+    def add_near(self, padded: Tensor, found: Tensor, blocks: slice) -> None:
+        """Add (B, H, blocks, R + 2C, E) to the frames that `near` took it from."""
+        windows = self._windows(padded)[:, :, blocks]
+        apart = -(-self.num_columns // BLOCK_ROWS)  # blocks so far apart share no neighbour
+        for n in range(apart):
+            windows[:, :, n::apart] += found[:, :, n::apart]
+
+    def inner(self, padded: Tensor) -> Tensor:
+        """(B, H, C + nR + C, E) as (B, H, T, E)."""
+        start = self.offsets.shape[2] // 2
+        return padded[:, :, start : start + self.num_frames]
 
     def blocked(self, frames: Tensor) -> Tensor:
         """(B, H, T, E) as (B, H, n, R, E), the last block filled up with zeros."""
-        return functional.pad(frames, (0, 0, 0, self.beyond_end)).unflatten(2, (-1, self.rows))
+        after = self.num_rows - self.num_frames
+        return functional.pad(frames, (0, 0, 0, after)).unflatten(2, (-1, BLOCK_ROWS))
 
     def unblocked(self, blocks: Tensor) -> Tensor:
         """(B, H, n, R, E) as (B, H, T, E)."""
         return blocks.flatten(2, 3)[:, :, : self.num_frames]
 
-    def inner(self, padded: Tensor) -> Tensor:
-        """(B, H, n + 2, R, E) as (B, H, T, E)."""
-        return self.unblocked(padded[:, :, 1:-1])
-
-    def all_offsets(self, near: Tensor) -> Tensor:
-        """(H, E, 4R - 1) as (H, E, 2T - 1), zero where nobody looks."""
-        return functional.pad(near, (-self._more, -self._more))
+    def _windows(self, padded: Tensor) -> Tensor:
+        return padded.unfold(2, self.num_columns, BLOCK_ROWS).transpose(3, 4)
 
 
-def _add_around(padded: Tensor, found: Tensor, first: int) -> None:
-    """Add (B, H, blocks, 3R, E) to where they were taken from, (B, H, n + 2, R, E)."""
-    size, many = padded.shape[3], found.shape[2]
-    for n, part in enumerate(found.split(size, dim=3)):
-        padded[:, :, first + n : first + n + many] += part
+def band(scores: Tensor, width: int) -> Tensor:
+    """Of row i columns i to i + width - 1, no copy: (..., R, R + width - 1) to (..., R, width)."""
+    return scores.unfold(-1, width, 1).diagonal(dim1=-3, dim2=-2).transpose(-2, -1)

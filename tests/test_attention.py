@@ -20,7 +20,6 @@ def plain(
     value: Tensor,
     mask: Tensor | None = None,
     distances: Distances | None = None,
-    context: int | None = None,
     factors: Tensor | float = 1.0,
 ) -> Tensor:
     """The formula, all frames at once; ``factors`` (B, H, T, U) drop weights."""
@@ -35,8 +34,6 @@ def plain(
     scores = scores / query.shape[3] ** 0.5
     if mask is not None:
         scores = scores + mask
-    if context is not None:
-        scores = scores + ((rows - columns).abs() > context) * MASKED
     seen = (scores > MASKED / 2).any(dim=3, keepdim=True)  # else a frame has no meaning
     return torch.where(seen, (scores.softmax(3) * factors) @ value, math.nan)
 
@@ -62,7 +59,6 @@ def both(inputs: tuple[Tensor, ...], ours: Tensor, expected: Tensor) -> None:
     rows=st.integers(1, 20),
     scored=st.booleans(),
     masked=st.sampled_from(["no", "padding", "rows"]),
-    context=st.none() | st.integers(0, 20),
     seed=st.integers(0, 99),
 )
 def test_frames_that_attend_to_one_another(
@@ -71,7 +67,6 @@ def test_frames_that_attend_to_one_another(
     rows: int,
     scored: bool,
     masked: str,
-    context: int | None,
     seed: int,
 ) -> None:
     torch.manual_seed(seed)
@@ -86,8 +81,8 @@ def test_frames_that_attend_to_one_another(
         distances = Distances(drawn(heads, channels), drawn(heads, channels), offsets)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK_ROWS", rows)
-        found = attend(*inputs, mask, 0.0, distances, context)
-        expected = plain(*inputs, mask, distances, context)
+        found = attend(*inputs, mask, 0.0, distances)
+        expected = plain(*inputs, mask, distances)
         both(inputs + (distances or ()), found, expected)
 
 

@@ -5,19 +5,23 @@ import math
 import pytest
 import torch
 
-from diarize import attention
+from diarize import attention, local_attention
 from diarize.frontend import relative_attention
 from diarize.frontend.relative_attention import RelativeAttention
 
 
+@pytest.mark.parametrize("on_cpu", [False, True])
 @pytest.mark.parametrize("learning", [False, True])
 @pytest.mark.parametrize("context", [None, 0, 1, 3, 50])
 @pytest.mark.parametrize("block", [1, 2, 5, 128])
 def test_attention_scores_content_and_distance(
-    block: int, context: int | None, learning: bool, monkeypatch: pytest.MonkeyPatch
+    block: int, context: int | None, learning: bool, on_cpu: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relative_attention, "QUERY_BLOCK", block)
     monkeypatch.setattr(attention, "BLOCK_ROWS", block)
+    monkeypatch.setattr(local_attention, "BLOCK_ROWS", block)
+    if not on_cpu:  # the ways of a GPU, which a CPU can go as well
+        monkeypatch.setattr(torch.Tensor, "is_cpu", False)
     num_steps, width, heads = 7, 8, 2
     mask = torch.tensor([0.0] * 5 + [attention.MASKED] * 2).view(1, 1, 1, num_steps)
     layer = RelativeAttention(width, heads, 0.0, context)

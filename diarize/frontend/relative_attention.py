@@ -43,15 +43,17 @@ class RelativeAttention(nn.Module):
         query = self.query(hidden).unflatten(-1, heads)
         key = self.key(hidden).unflatten(-1, heads).transpose(1, 2)
         value = self.value(hidden).unflatten(-1, heads).transpose(1, 2)
+        dropout, num_steps = self.dropout if self.training else 0.0, hidden.shape[1]
+        farthest = num_steps - 1 if self.context is None else min(self.context, num_steps - 1)
+        ours = hidden.is_cpu and dropout < 1
+        if ours:  # no farther offset is scored
+            offsets = offsets[num_steps - 1 - farthest : num_steps + farthest]
         position = self.position(offsets).unflatten(-1, heads).permute(1, 2, 0)
-        dropout = self.dropout if self.training else 0.0
-        if hidden.is_cpu and torch.is_grad_enabled() and dropout < 1:
-            distances = Distances(self.content_bias, self.position_bias, position)
-            query = query.transpose(1, 2)
-            if self.context is None or self.context >= hidden.shape[1]:
-                attended = attend(query, key, value, mask, dropout, distances)
-            else:
-                attended = attend_nearby(query, key, value, mask, dropout, distances, self.context)
+        distances = Distances(self.content_bias, self.position_bias, position)
+        if ours and farthest < num_steps - 1:
+            attended = attend_nearby(query.transpose(1, 2), key, value, mask, dropout, distances)
+        elif ours and torch.is_grad_enabled():
+            attended = attend(query.transpose(1, 2), key, value, mask, dropout, distances)
         else:
             attended = self._attend(query, key, value, position, mask, dropout)
         return self.output(attended.transpose(1, 2).flatten(2))
