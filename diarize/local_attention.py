@@ -19,7 +19,7 @@ from torch.nn import functional
 from diarize.attention import MASKED, Distances
 from diarize.dropout import draw_seed, kept
 
-BLOCK_ROWS = 32
+BLOCK_ROWS = 48
 """R: frames that are given the same neighbours."""
 
 SCORES_AT_ONCE = 1 << 20

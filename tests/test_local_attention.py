@@ -122,7 +122,7 @@ def test_other_frames_are_dropped_in_another_step() -> None:
     assert not torch.allclose(inputs.attend(dropout=0.4), inputs.attend(dropout=0.4))
 
 
-@pytest.mark.parametrize(("context", "kept_weights"), [(3, 2 * 2 * 128 * 38), (300, 0)])
+@pytest.mark.parametrize(("context", "kept_weights"), [(3, 2 * 2 * 144 * 54), (300, 0)])
 def test_weights_are_kept_where_they_are_few(context: int, kept_weights: int) -> None:
     inputs, sizes = drawn(100, context), list[int]()
     with torch.autograd.graph.saved_tensors_hooks(
@@ -140,11 +140,11 @@ def test_no_more_scores_are_made_at_once_than_may_be(monkeypatch: pytest.MonkeyP
         sizes.append(scores.numel())
         return softmax(scores, dim)
 
-    block = 2 * 2 * 32 * (32 + 2 * 8)
+    block = 2 * 2 * 48 * (48 + 2 * 8)
     monkeypatch.setattr(local_attention, "SCORES_AT_ONCE", 3 * block + 1)
     monkeypatch.setattr(Tensor, "softmax", measured)
     with torch.no_grad():
-        drawn(32 * 7, 8).attend()
+        drawn(48 * 7, 8).attend()
     assert sizes == [3 * block, 3 * block, block]
 
 
