@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A model on sets of sessions, as one Markdown table on standard output and in DIR/table.md:
 #   recipes/default_model/evaluate.sh --model NAME|PATH --output DIR [--latency NAME]... [--first N]
-#     [--postprocess PATH] [--device NAME] SET...
+#     [--postprocess PATH] [--batch-size N] [--device NAME] SET...
 # SET: a folder with manifest.jsonl, which the row is named after, or NAME=MANIFEST.
 # --latency: a row each, such as offline, 10s, 1.04s and 0.32s; by default as the model recommends.
-# --first: so many sessions of each set. --postprocess: as of `diarize infer`.
+# --first: so many sessions of each set. The last three are those of `diarize infer`.
 # --output keeps sys/ and scores/, both by row. A row that this model has judged is not judged again.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -12,7 +12,7 @@ model="" output="" first="" sets=() latencies=() options=()
 while [ $# -gt 0 ]; do
   case $1 in
     --model) model=$2 ;; --output) output=$(realpath -m "$2") ;; --latency) latencies+=("$2") ;;
-    --first) first=$2 ;; --postprocess | --device) options+=("$1" "$2") ;;
+    --first) first=$2 ;; --postprocess | --batch-size | --device) options+=("$1" "$2") ;;
     -*) echo "evaluate.sh: unknown option $1; see the head of this file" >&2; exit 2 ;;
     *=*) sets+=("${1%%=*}=$(realpath "${1#*=}")"); shift; continue ;;
     *) sets+=("$(basename "$1")=$(realpath "$1/manifest.jsonl")"); shift; continue ;;
