@@ -4,15 +4,16 @@
 #     [--output DIR] [--precision NAME] [--toy]
 # Stages: 0 prepare  1 first steps, those of recipes/mini  2 further steps  3 package  4 evaluate.
 # A stage that was cut off goes on where it stopped. Options are those of recipes/mini/run.sh.
-# --output keeps data/, an experiment per training step, model/ (as packaged), sys/ and scores/.
+# --output keeps first/ (what recipes/mini keeps: the test sets and the first steps), data/, an
+# experiment per further step, model/ (as packaged), evaluation/, robustness/ and streaming/.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 corpus=$here/../shared/speech real=$here/../shared/real output=$here/exp/default stage=0 stop_stage=4
-passed=() few="" hours=6 short=() brief=()
+passed=() few="" hours=6 short=() tried=() brief=()
 while [ $# -gt 0 ]; do
   case $1 in
     --toy)
-      passed+=(--toy) few=2 hours=0
+      passed+=(--toy) tried=(--toy) few=2 hours=0.017
       short=(--config min_utterances=2 --config max_utterances=3)
       brief+=(trainer.max_steps=4 trainer.log_every=2 trainer.validate_every=4)
       shift
@@ -28,13 +29,15 @@ done
 corpus=$(realpath "$corpus") real=$(realpath -m "$real") output=$(realpath -m "$output")
 cd "$here"
 PATH=$here/.venv/bin:$PATH
-data=$output/data conf=recipes/default_model/conf
+first=$output/first data=$output/data conf=recipes/default_model/conf
+# Chosen on sessions of development, see RESULTS.md.
+settings=(window=240 batch_size=2 postprocess.min_duration_on=0.24)
 
 log() { echo "$(date +%H:%M:%S) $*" >&2; }
 
 if [ "$stage" -le 1 ]; then
   last=$((stop_stage < 1 ? stop_stage : 1))
-  recipes/mini/run.sh --corpus "$corpus" --real "$real" --output "$output" "${passed[@]}" \
+  recipes/mini/run.sh --corpus "$corpus" --real "$real" --output "$first" "${passed[@]}" \
     --stage "$stage" --stop_stage "$last"
 fi
 
@@ -58,7 +61,7 @@ train() {  # train NAME SETTING...: one step, by conf/NAME.yaml
 }
 
 if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
-  train robust "init=$output/last"
+  train robust "init=$first/last"
 fi
 
 if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ] && [ ! -e "$output/model/model.safetensors" ]; then
@@ -69,16 +72,17 @@ if [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ] && [ ! -e "$output/model/model.
 fi
 
 if [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ]; then
-  log "stage 4: test sets"
-  recipes/default_model/robustness.sh --corpus "$corpus" --rooms "$data/rir_test.jsonl" \
-    --sessions "$data/test_2spk/manifest.jsonl" --output "$data" "${tried[@]}"
-  sets=("$data"/{unheard,test_2spk,test_3spk,test_4spk})
+  log "stage 4: evaluating $output/model"
+  tests=$first/data
+  sets=("$data/unheard" "$tests"/{test_2spk,test_3spk,test_4spk})
   if [ -f "$real/test.jsonl" ]; then
     sets+=("real_dev=$real/dev.jsonl" "real_test=$real/test.jsonl")
   fi
-  for name in $(python recipes/default_model/robustness.py --list); do sets+=("$data/$name"); done
-  recipes/default_model/evaluate.sh --model "$output/model" --output "$output" "${sets[@]}"
-  recipes/default_model/evaluate.sh --model "$output/model" --output "$output/streaming" \
-    --latency offline --latency 10s --latency 1.04s --latency 0.32s --first 60 \
-    "$data/unheard" "$data/test_2spk"
+  judge=(recipes/default_model/evaluate.sh --model "$output/model")
+  "${judge[@]}" --output "$output/evaluation" "${sets[@]}"
+  recipes/default_model/robustness.sh --corpus "$corpus" --rooms "$tests/rir_test.jsonl" \
+    --sessions "$tests/test_2spk/manifest.jsonl" --output "$data/robustness" "${tried[@]}"
+  "${judge[@]}" --output "$output/robustness" "$data"/robustness/*/
+  "${judge[@]}" --output "$output/streaming" --first 20 --batch-size 16 --latency offline \
+    --latency 10s --latency 1.04s --latency 0.32s "$data/unheard" "$tests/test_2spk"
 fi
