@@ -565,7 +565,7 @@ def test_tune_judges_what_is_not_judged_yet_and_keeps_it(
     (kept / "a.npz").unlink()
     (tmp_path / "a.wav").write_bytes(b"")
     assert main(tuning) == 1
-    assert "1 of 1 sessions could not be judged, but all are tuned on" in capsys.readouterr().err
+    assert "1 of 1 sessions could not be judged, but all are needed" in capsys.readouterr().err
     assert main([*tuning, "--min-duration-on", "0.1", "--onset", "0.3", "--offset", "0.3"]) == 1
     told = capsys.readouterr().err
-    assert f"b.npz: was made with speech=0.1, not 0.3 as asked of {model}, but a setting" in told
+    assert f"b.npz: was made with speech=0.1, not 0.3 as asked of {model}, but all" in told

@@ -98,7 +98,7 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
     write_posteriors(tmp_path / "h1.npz", replace(own, made_by=facts | {"inference": settings}))
     assert main([*command, "--folds", "0"]) == 0  # neither decides what posteriors are
     write_posteriors(tmp_path / "h1.npz", replace(own, made_by=facts | {"model": "yours"}))
-    refused(command, capsys, r"h1.npz: was made with model=yours, not mine as .*h0.npz, but a")
+    refused(command, capsys, r"h1.npz: was made with model=yours, not mine as .*h0.npz, but all")
     wrong = replace(own, posterior=own.posterior[:200], duration=16.0)
     write_posteriors(tmp_path / "h1.npz", wrong)
     message = r"h1.npz: begins at 0.00 s and lasts 16.00 s, but session 'h1' of .*:2 begins at 0.00"

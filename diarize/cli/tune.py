@@ -4,27 +4,16 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from diarize.cli.infer import (
-    add_judging,
-    asked_config,
-    asked_postprocess,
-    check_ids,
-    facts_of,
-    keep_posteriors,
-    need_folder,
-)
-from diarize.cli.record import made_by
+from diarize.cli.infer import add_judging, need_folder
+from diarize.cli.labelled import add_labelled, labelled_sessions
 from diarize.cli.score import CONDITIONS
-from diarize.errors import AudioError, ConfigError, ManifestError, PosteriorError
+from diarize.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diarize.formats.posteriors import Posteriors
-    from diarize.manifest import Session
-    from diarize.postprocess import PostprocessConfig
     from diarize.tune import Labelled, Tuning
 
 
@@ -37,21 +26,10 @@ def add_tune(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "cross-validation what may be hoped of it on others. Tune on development sessions, never "
         "on those that you report. Ctrl-C keeps the best so far.",
     )
-    parser.add_argument(
-        "manifest", metavar="MANIFEST", nargs="+", help="sessions with rttm_filepath"
-    )
+    add_labelled(parser)
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path,
         help="the setting as YAML, for --postprocess, with what it was tuned on; must not exist",
-    )  # fmt: skip
-    parser.add_argument(
-        "--posteriors", metavar="DIR", type=Path,
-        help="SESSION.npz of `diarize infer --posteriors`; what is not there yet is judged by "
-        "--model, and kept there",
-    )  # fmt: skip
-    parser.add_argument(
-        "--model", metavar="NAME|PATH",
-        help="as in infer; default: the one that made the posteriors, else the packaged one",
     )  # fmt: skip
     parser.add_argument(
         "--condition", choices=CONDITIONS, default="full",
@@ -88,15 +66,11 @@ def run_tune(args: argparse.Namespace) -> int:
     if args.output is not None:
         need_folder(args.output.parent)
     from diarize.files import write_text
-    from diarize.manifest import reference_turns, scored_regions
     from diarize.score import CONDITIONS as KNOWN
-    from diarize.tune import Labelled, tune
+    from diarize.tune import tune
 
     condition = KNOWN[args.condition]
-    sessions = _sessions(args.manifest)
-    truth = {s.session_id: (reference_turns(s), scored_regions(s)) for s in sessions}
-    known, before = _judged(args, sessions)
-    labelled = [Labelled(name, known[name], *truth[name]) for name in truth]
+    labelled, before = labelled_sessions(args)
     facts = _passport(args, labelled)
 
     def keep(tuning: "Tuning") -> None:
@@ -108,157 +82,6 @@ def run_tune(args: argparse.Namespace) -> int:
     sys.stdout.write(tuning.to_json() if args.format == "json" else tuning.to_text())
     _warn(tuning, labelled)
     return 130 if tuning.interrupted else 0
-
-
-def _sessions(manifests: Sequence[str]) -> "list[Session]":
-    """All sessions of all manifests."""
-    from diarize.manifest import read_manifest
-
-    sessions = [session for path in manifests for session in read_manifest(path)]
-    if not sessions:
-        raise ManifestError(
-            f"{', '.join(manifests)}: no sessions, but at least one is needed. Is it the right "
-            "file?"
-        )
-    check_ids(sessions, files=True)
-    return sessions
-
-
-def _judged(
-    args: argparse.Namespace, sessions: "Sequence[Session]"
-) -> "tuple[dict[str, Posteriors], PostprocessConfig]":
-    """Session id -> posteriors, those that are there and those that are not; the setting to beat.
-
-    A model is needed for the latter alone.
-    """
-    from diarize.config import load_config
-    from diarize.postprocess import PostprocessConfig
-
-    known = _stored(args, sessions)
-    missing = [session for session in sessions if session.session_id not in known]
-    if missing:
-        return known, _judge(args, missing, known)
-    facts = next(iter(known.values())).made_by
-    meant = facts.get("inference", {}).get("postprocess", {})
-    recommended = load_config(PostprocessConfig, values=meant)
-    return known, asked_postprocess(args, recommended, facts.get("presets", {}))
-
-
-def _stored(args: argparse.Namespace, sessions: "Sequence[Session]") -> "dict[str, Posteriors]":
-    """Session id -> posteriors that lie in the folder, all of one model and of its settings."""
-    from diarize.formats.posteriors import read_posteriors
-
-    known: dict[str, Posteriors] = {}
-    if args.posteriors is None:
-        return known
-    first = None
-    for session in sessions:
-        path = args.posteriors / f"{session.session_id}.npz"
-        if not path.exists():
-            continue
-        found = known[session.session_id] = read_posteriors(path)
-        _check_span(path, found, session)
-        first = first or path
-        _check_same(path, found.made_by, str(first), known[first.stem].made_by)
-        _check_asked(path, found.made_by, args)
-    return known
-
-
-def _check_span(path: Path, found: "Posteriors", session: "Session") -> None:
-    """See that posteriors are those of the session's span."""
-    from diarize.recording import open_recording
-
-    offset, duration = session.offset, session.duration
-    if duration is None and session.audio.exists():
-        duration = open_recording(session.audio, session.frame_shift).duration - offset
-    wanted = (offset, found.duration if duration is None else duration)
-    pairs = zip(wanted, (found.offset, found.duration), strict=True)
-    if any(abs(want - have) > found.frame_shift for want, have in pairs):
-        raise PosteriorError(
-            f"{path}: begins at {found.offset:.2f} s and lasts {found.duration:.2f} s, but session "
-            f"{session.session_id!r} of {session.where} begins at {wanted[0]:.2f} s and lasts "
-            f"{wanted[1]:.2f} s. Remove the file, or give another folder for --posteriors."
-        )
-
-
-def _check_same(
-    path: Path, facts: Mapping[str, Any], other: str, others: Mapping[str, Any]
-) -> None:
-    """See that posteriors are of one model, run in one way, whatever was to be made of them."""
-    from diarize.experiment import differences
-
-    different = differences(_deciding(facts), _deciding(others))
-    if different:
-        raise PosteriorError(
-            f"{path}: was made with {'; '.join(different)} as {other}, but a setting is tuned for "
-            "one model, run in one way. Remove the files of one, or give another folder for "
-            "--posteriors."
-        )
-
-
-def _check_asked(path: Path, facts: Mapping[str, Any], args: argparse.Namespace) -> None:
-    """See that posteriors were made as the flags say, where these say anything."""
-    from diarize.experiment import differences
-
-    names = ("latency", "window", "overlap", "num_speakers", "max_speakers")
-    flags = {name: getattr(args, name) for name in ("model", "channel", *names)}
-    asked = {name: value for name, value in flags.items() if value is not None}
-    made = {**facts.get("inference", {}), **facts}
-    different = differences({name: made.get(name) for name in asked}, asked)
-    if different:
-        raise PosteriorError(
-            f"{path}: was made with {'; '.join(different)} as is asked. Leave the flag out, or "
-            "give another folder for --posteriors."
-        )
-
-
-def _deciding(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides posteriors, of all that is said of their making."""
-    settings = facts.get("inference", {})
-    kept = {k: v for k, v in settings.items() if k not in ("batch_size", "postprocess")}
-    return {**facts, "inference": kept}
-
-
-def _judge(
-    args: argparse.Namespace, sessions: "Sequence[Session]", known: "dict[str, Posteriors]"
-) -> "PostprocessConfig":
-    """Add the posteriors of sessions to those that are known; the setting to beat.
-
-    Raises:
-        AudioError: if a session fails, once all others are done.
-    """
-    from diarize.formats.posteriors import Posteriors
-    from diarize.inference import Failure, choose_device, diarize_sessions
-    from diarize.memory import keep_freed_memory
-    from diarize.model import Diarizer
-
-    if args.posteriors is not None:
-        need_folder(args.posteriors)
-    made = next((posteriors.made_by for posteriors in known.values()), {})
-    model = str(args.model or made.get("model", "default"))
-    keep_freed_memory()
-    diarizer = Diarizer.from_pretrained(model).to(choose_device(args.device))
-    config = asked_config(args, diarizer)
-    facts = facts_of(args, config, made_by(model, diarizer, config))
-    for name, posteriors in known.items():
-        _check_same(args.posteriors / f"{name}.npz", posteriors.made_by, f"asked of {model}", facts)
-    failures = []
-    for result in diarize_sessions(diarizer, sessions, config, channel=args.channel):
-        if isinstance(result, Failure):
-            failures.append(result)
-        elif args.posteriors is not None:
-            known[result.session_id] = keep_posteriors(args.posteriors, result, facts)
-        else:
-            span = (result.frame_shift, result.offset, result.duration)
-            known[result.session_id] = Posteriors(result.posterior, *span, facts)
-    for failure in failures:
-        print(f"diarize tune: {failure.reason}", file=sys.stderr)
-    if failures:
-        raise AudioError(
-            f"{len(failures)} of {len(sessions)} sessions could not be judged, but all are tuned "
-            "on. Mend them, or leave them out of the manifest."
-        )
-    return config.postprocess
 
 
 def _passport(args: argparse.Namespace, labelled: "Sequence[Labelled]") -> list[str]:
