@@ -324,6 +324,12 @@ class Head(nn.Module):
         logits: Tensor = self.output(self.dropout(functional.relu(hidden)))
         return logits
 
+    @torch.no_grad()
+    def rescale(self, temperature: float, bias: float) -> None:
+        """Make ``logits / temperature + bias`` of all logits, for good."""
+        self.output.weight.div_(temperature)
+        self.output.bias.div_(temperature).add_(bias)
+
 
 class Upsampling(nn.Module):
     """Several finer frames of each, from itself and its neighbours (Shi et al., arXiv:1609.05158).

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plateaus import hidden
+from staged import refused
+from staged import stage as staged
 
 from diarize.cli import main
 from diarize.formats.posteriors import Posteriors, read_posteriors, write_posteriors
@@ -19,25 +21,7 @@ from diarize.tune import Labelled
 
 def stage(folder: Path, sessions: list[Labelled], **facts: object) -> list[str]:
     """Write sessions; returns the command that tunes on them."""
-    given = []
-    for session in sessions:
-        name = session.session_id
-        rttm = folder / f"{name}.rttm"
-        write_rttm(rttm, {name: list(session.reference)})
-        duration = session.posteriors.duration
-        given.append(Session(name, folder / f"{name}.wav", duration=duration, rttm=rttm))
-        write_posteriors(folder / f"{name}.npz", replace(session.posteriors, made_by=facts))
-    write_manifest(folder / "dev.jsonl", given)
-    manifest, posteriors = str(folder / "dev.jsonl"), str(folder)
-    return ["tune", manifest, "--posteriors", posteriors, "--draws", "100"]
-
-
-def refused(command: list[str], capsys: pytest.CaptureFixture[str], message: str) -> None:
-    capsys.readouterr()
-    assert main(command) == 1
-    told = capsys.readouterr()
-    assert re.search(message, told.err), told.err
-    assert told.out == "" and told.err.count("\n") == 1
+    return ["tune", *staged(folder, sessions, **facts), "--draws", "100"]
 
 
 def test_what_is_promised_is_what_score_counts(

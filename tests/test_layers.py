@@ -26,7 +26,7 @@ ROWS = [
     (1, "activity audio features formats hub picture postprocess turntaking", LEVEL_1),
     (1, "capture experiment gap latency liveturns recording score speech stitching", LEVEL_1),
     (1, "manifest tune", LEVEL_1),
-    (1, "benchmark librispeech rooms view", LEVEL_1),
+    (1, "benchmark calibration librispeech rooms view", LEVEL_1),
     (2, "augment dropout muon", LEVEL_2),
     (2, "activation attention", LEVEL_2),
     (2, "cache corpus encoder.transformer frontend.log_mel local_attention losses voices", LEVEL_2),
@@ -49,6 +49,7 @@ ROWS = [
 
 # Packages that are imported inside the one function that needs them.
 INSIDE = {
+    "calibration": {"matplotlib"},
     "gap": {"matplotlib"},
     "rooms": {"pyroomacoustics"},
     "picture": {"matplotlib"},

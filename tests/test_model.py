@@ -119,6 +119,14 @@ def test_called_on_a_path_it_gives_turns(tiny: Diarizer, tmp_path: Path) -> None
         assert all(isinstance(turn, Turn) and turn.start == 0.0 for turn in turns)
 
 
+def test_logits_are_rescaled_for_good(tiny: Diarizer) -> None:
+    heard = torch.randn(1, 16000), torch.tensor([16000])
+    before, _ = tiny(*heard)
+    tiny.head.rescale(2.5, -0.5)
+    torch.testing.assert_close(tiny(*heard)[0], before / 2.5 - 0.5)
+    assert tiny.head.output.weight.requires_grad
+
+
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_slots: is 0, but a window holds at least 1"):
         Diarizer(DiarizerConfig(num_slots=0))

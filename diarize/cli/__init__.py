@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from diarize import __version__
 from diarize.cli.average import add_average
+from diarize.cli.calibrate import add_calibrate
 from diarize.cli.check import add_check
 from diarize.cli.convert import add_convert
 from diarize.cli.infer import add_infer
@@ -98,6 +99,7 @@ VERBS = (
     add_score,
     add_score_compare,
     add_tune,
+    add_calibrate,
     add_view,
     add_models,
     add_convert,

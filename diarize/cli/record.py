@@ -29,7 +29,7 @@ def made_by(model: str, diarizer: "Diarizer", config: "InferenceConfig") -> dict
     settings = asdict(config)
     for names in ("latencies", "presets"):  # what there was to choose from
         del settings[names]
-    return {"model": model, "weights_sha256": _digest(diarizer), "inference": settings}
+    return {"model": model, "weights_sha256": digest_of(diarizer), "inference": settings}
 
 
 def write_record(folder: Path, making: Mapping[str, Any], files: Mapping[str, str]) -> None:
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
     )
 
 
-def _digest(diarizer: "Diarizer") -> str:
+def digest_of(diarizer: "Diarizer") -> str:
     """SHA-256 of a model's weights by their names, in whichever file they are stored."""
     from hashlib import sha256
 

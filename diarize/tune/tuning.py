@@ -210,7 +210,7 @@ def tune(
     """
     trials = Trials(sessions, condition)
     search = Search(trials, before, num_draws, seed)
-    folds = _folds(len(sessions), num_folds, seed)
+    folds = deal_out(len(sessions), num_folds, seed)
 
     def found(tuned: PostprocessConfig, left_out: Floats | None = None, **more: bool) -> Tuning:
         return Tuning(
@@ -246,7 +246,7 @@ def tune(
     return found(best, left_out if folds else None)
 
 
-def _folds(num_sessions: int, num_folds: int, seed: int) -> list[NDArray[np.bool_]]:
+def deal_out(num_sessions: int, num_folds: int, seed: int) -> list[NDArray[np.bool_]]:
     """(session,) for each fold, whether a session is left out in it; none for a single session."""
     num_folds = min(num_folds, num_sessions)
     if num_folds < 2:
