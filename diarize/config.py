@@ -16,6 +16,8 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -114,6 +116,27 @@ def check_shares(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not 0 <= value <= 1:
             raise ConfigError(f"{name} is {value:g}, but a share is from 0 to 1. Change it.")
+
+
+def check_ramp(name: str, ramp: Sequence[int]) -> None:
+    """See that a setting is two steps, between which something rises.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if len(ramp) != 2 or not 0 <= ramp[0] <= ramp[1]:
+        raise ConfigError(
+            f"{name} is {list(ramp)}, but it is 2 steps, the earlier first. Write [0, 0] for all "
+            "of it from the start."
+        )
+
+
+def risen(ramp: Sequence[int], step: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """How far something has risen at a step, 0 to 1; evenly between the two steps of its ramp."""
+    begin, end = ramp
+    length = max(end - begin, 0.5)  # of none: nothing a step before its end, all at its end
+    so_far: npt.NDArray[np.float64] = np.asarray(step, dtype=np.float64) - (end - length)
+    return np.clip(so_far / length, 0.0, 1.0)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from diarize.config import check_least, check_shares
+from diarize.config import check_least, check_ramp, check_shares, risen
 from diarize.data import (
     Batch,
     BatchOrder,
@@ -91,11 +91,7 @@ class DataConfig:
         check_least(self, window=0.1, validation_window=0.1, batch_size=1, num_workers=0)
         check_least(self, batch_seconds=0.1, quadratic_seconds=0.1, buckets=1)
         check_shares(self, "recorded_share")
-        if len(self.recorded_ramp) != 2 or not 0 <= self.recorded_ramp[0] <= self.recorded_ramp[1]:
-            raise ConfigError(
-                f"recorded_ramp is {list(self.recorded_ramp)}, but it is 2 steps, the earlier "
-                "first. Write [0, 0] for the whole share from the start."
-            )
+        check_ramp("recorded_ramp", self.recorded_ramp)
         longest = self.sizes.cost(self.window)
         if self.batch_seconds is not None and self.batch_seconds < longest:
             raise ConfigError(
@@ -136,9 +132,7 @@ class DataConfig:
 
     def recorded_share_at(self, step: NDArray[np.int64]) -> NDArray[np.float64]:
         """(step,) share of recorded batches at each step."""
-        begin, end = self.recorded_ramp
-        risen = (step - begin) / (end - begin) if end > begin else (step >= end) * 1.0
-        return self.recorded_share * np.clip(risen, 0.0, 1.0)
+        return self.recorded_share * risen(self.recorded_ramp, step)
 
     @property
     def trained_window(self) -> float:

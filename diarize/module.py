@@ -15,6 +15,7 @@ from diarize.data import Batch
 from diarize.errors import ConfigError, DiarizeError
 from diarize.loaders import DataConfig, DiarizationData
 from diarize.losses import LossConfig, attention_loss, count_loss, diarization_loss, layer_loss
+from diarize.masked import MaskedConfig, MaskedPrediction
 from diarize.memory import return_freed_memory
 from diarize.model import Diarizer, DiarizerConfig, Estimates
 from diarize.optimizer import OptimizerConfig, make_optimizer
@@ -24,10 +25,11 @@ from diarize.rehearsal import Rehearsal, RehearsalConfig
 from diarize.score import DiarizationError, score
 from diarize.sharding import Sharding, shard
 from diarize.trainer import TrainerConfig
-from diarize.voices import VoiceLoss
+from diarize.voices import VoiceConfig, VoiceLoss
 
 BESIDE = {
     "voice_loss": "voice_weight",
+    "masked_loss": "masked_weight",
     "count_loss": "count_weight",
     "attention_loss": "attention_weight",
 }
@@ -44,6 +46,9 @@ class TrainingConfig:
     """Checkpoint whose front end, and all else that fits, the run starts from."""
     voice_weight: float = 0.0
     """Weight of telling the training speakers apart (front end alone)."""
+    masked_weight: float = 0.0
+    """Weight of telling what stood in spans that were masked (front end alone). All else is learned
+    from what is left."""
     diarization_weight: float = 1.0
     """Weight of the diarization loss; 0 trains the front end alone."""
     attention_weight: float = 0.0
@@ -59,6 +64,10 @@ class TrainingConfig:
     """Whether it is trained as it streams, through the speaker cache, and how."""
     data: DataConfig = field(default_factory=DataConfig)
     """What it learns from."""
+    voices: VoiceConfig = field(default_factory=VoiceConfig)
+    """How training speakers are told apart."""
+    masked: MaskedConfig = field(default_factory=MaskedConfig)
+    """What is masked, and what is asked of it."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Sort loss and permutation-invariant loss, blended."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -69,14 +78,23 @@ class TrainingConfig:
     """From posteriors to turns, in validation and in the checkpoint."""
 
     def __post_init__(self) -> None:
-        check_least(self, seed=0, voice_weight=0, diarization_weight=0)
+        check_least(self, seed=0, voice_weight=0, masked_weight=0, diarization_weight=0)
         check_least(self, attention_weight=0, count_weight=0, activity_weight=0)
-        if self.voice_weight == 0 and self.diarization_weight == 0:
+        if self.voice_weight == self.masked_weight == self.diarization_weight == 0:
             raise ConfigError(
-                "voice_weight is 0 and diarization_weight is 0, but a run learns at least one. "
-                "Raise one."
+                "voice_weight, masked_weight and diarization_weight are 0, but a run learns at "
+                "least one. Raise one."
             )
-        taught = [n for n in ("voice_weight", "count_weight") if getattr(self, n) > 0]
+        if self.masked_weight > 0 and self.masked.overlaid_share > 0:
+            labelled = ("voice_weight", "count_weight", "diarization_weight")
+            if told := [name for name in labelled if getattr(self, name) > 0]:
+                raise ConfigError(
+                    f"masked.overlaid_share is {self.masked.overlaid_share:g}, but {told[0]} is "
+                    "above 0, and nobody says who speaks in what is laid over a session. Set one "
+                    "of them to 0."
+                )
+        above = ("voice_weight", "masked_weight", "count_weight")
+        taught = [name for name in above if getattr(self, name) > 0]
         if self.optimizer.front_end_share == 0 and taught:
             raise ConfigError(
                 f"optimizer.front_end_share is 0, but {taught[0]} is above 0, for the front end to "
@@ -157,7 +175,10 @@ class DiarizationModule(pl.LightningModule):
         self.config = config
         self.diarizer = Diarizer(config.diarizer) if diarizer is None else diarizer
         width = self.diarizer.front_end.embedding_dim
-        self.voices = VoiceLoss(width, len(voices)) if voices else None
+        self.voices = VoiceLoss(width, len(voices), config.voices) if voices else None
+        self.masked = None
+        if config.masked_weight:
+            self.masked = MaskedPrediction(self.diarizer.front_end, config.masked, config.seed)
         self.count = nn.Linear(width, 3) if config.count_weight else None
         self.activity = None
         if config.activity_weight:
@@ -248,10 +269,16 @@ class DiarizationModule(pl.LightningModule):
             self.diarizer.front_end.eval()
         return self
 
-    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the front end hears; where it is frozen, without a way back for gradients."""
+    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the front end hears, and the labels (B, T) of what is masked, where something is.
+
+        Where the front end is frozen, there is no way back for gradients.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.diarizer.embed(batch.signal, batch.num_samples)
+            if self.masked is not None and self.training:
+                front_end = self.diarizer.front_end
+                return self.masked.embed(front_end, batch.signal, batch.num_samples)
+            return *self.diarizer.embed(batch.signal, batch.num_samples), None
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Loss, logits (B, T, S) where they are trained, and the parts of the loss."""
@@ -262,10 +289,11 @@ class DiarizationModule(pl.LightningModule):
         if self.rehearsal is not None:
             said = self.rehearsal(batch.signal, batch.num_samples)
         else:
-            embedding, num_frames = self._embed(batch)
+            embedding, num_frames, labels = self._embed(batch)
             if self.training:
-                parts = self._beside(embedding, num_frames, batch)
-                loss = loss + sum(getattr(config, BESIDE[name]) * parts[name] for name in parts)
+                parts = self._beside(embedding, num_frames, labels, batch)
+                weights = {n: getattr(config, BESIDE[n]) for n in parts if n in BESIDE}
+                loss = loss + sum(weight * parts[name] for name, weight in weights.items())
             if config.diarization_weight:
                 said = self.diarizer.classify_layers(embedding, num_frames)
         if said is None:
@@ -284,11 +312,18 @@ class DiarizationModule(pl.LightningModule):
             value = value + config.activity_weight * parts["activity_loss"]
         return loss + config.diarization_weight * value, logits, parts
 
-    def _beside(self, embedding: Tensor, num_frames: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Losses of what the front end and the first layer are taught beside."""
+    def _beside(
+        self, embedding: Tensor, num_frames: Tensor, labels: Tensor | None, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Losses of what the front end and the first layer are taught beside, and how well."""
         parts = {}
         if self.voices is not None:
-            parts["voice_loss"] = self.voices(embedding, batch.voice)
+            parts["voice_loss"] = self.voices(embedding, batch.voice, self.global_step)
+        if self.masked is not None and labels is not None:
+            predicted = self.masked(embedding, labels)
+            parts["masked_loss"] = predicted.loss
+            parts["masked_accuracy"] = predicted.accuracy
+            parts["label_perplexity"] = predicted.perplexity
         if self.count is not None:
             parts["count_loss"] = count_loss(self.count(embedding), batch.activity, num_frames)
         if self.config.attention_weight:

@@ -29,7 +29,7 @@ BETWEEN = (
 BEGUN = ("diarizer.front_end.", "voices.")
 """Parts that may begin ahead of the others, but for those above their layers."""
 
-ANSWERS = ("diarizer.head.output", "diarizer.encoder.heads.", "count", "activity.")
+ANSWERS = ("diarizer.head.output", "diarizer.encoder.heads.", "masked.", "count", "activity.")
 """Linear maps whose outputs are answers, not features of a layer above."""
 
 

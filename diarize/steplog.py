@@ -20,15 +20,18 @@ from diarize.data import Batch
 from diarize.files import replacing
 from diarize.model import Diarizer
 
+TOLD = ("loss", "accuracy", "perplexity")
+"""Ends of the names of what a line has; the table has more."""
+
 
 class StepLog(Callback):
     """Seeds each step by its number, and tells how it goes.
 
-    A line every so often has the losses, the audio heard per second, the share of time in which
-    the training waited for data, how much of the batches was padding where that is worth telling,
-    the speakers who were more than the slots, since their speech was no target, and the windows
-    that noise stood in for. After each validation there is a line with its DER. On a terminal a bar
-    shows how far the run is.
+    A line every so often has losses and accuracies, the audio heard per second, the share of time
+    in which the training waited for data, how much of the batches was padding where that is worth
+    telling, the speakers who were more than the slots, since their speech was no target, and the
+    windows that noise stood in for. After each validation there is a line with its DER. On a
+    terminal a bar shows how far the run is.
 
     Args:
         seed: of the run.
@@ -98,8 +101,8 @@ class StepLog(Callback):
         now = time.perf_counter()
         seconds = max(now - self._begun, 1e-9)
         values = sorted(trainer.callback_metrics.items())
-        losses = [(n[6:], float(v)) for n, v in values if n[:6] == "train_" and n[-4:] == "loss"]
-        parts = [f"{name} {value:.4f}" for name, value in losses]
+        means = [(n[6:], float(v)) for n, v in values if n[:6] == "train_" and n.endswith(TOLD)]
+        parts = [f"{name} {value:.4f}" for name, value in means]
         wait = self._waited / seconds
         told = [self._audio, self._speakers.heard, self._speakers.dropped]
         windows = self._windows

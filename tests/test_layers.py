@@ -33,6 +33,7 @@ ROWS = [
     (2, "frontend.relative_attention", LEVEL_2),
     (2, "recompute slots", LEVEL_2),
     (2, "encoder frontend optimizer simulate", LEVEL_2),
+    (2, "masked", LEVEL_2),
     (3, "data model nemo", LEVEL_3),
     (3, "nemotron", LEVEL_3),
     (3, "checkpoint", LEVEL_3),

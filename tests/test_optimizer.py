@@ -32,7 +32,8 @@ def test_matrices_decay_and_vectors_do_not() -> None:
 
 
 def test_muon_takes_the_matrices_of_hidden_layers() -> None:
-    settings = ["voice_weight=1", "count_weight=1", "optimizer.algorithm=muon", *LAYERWISE]
+    settings = ["voice_weight=1", "count_weight=1", "masked_weight=1", *LAYERWISE]
+    settings += ["masked.num_labels=8", "optimizer.algorithm=muon"]
     module = DiarizationModule(load_config(TrainingConfig, [TINY], settings), ["ann", "ben"])
     optimizer = module.configure_optimizers()["optimizer"]
     groups = optimizer.param_groups
@@ -40,7 +41,7 @@ def test_muon_takes_the_matrices_of_hidden_layers() -> None:
     names = {name for name, p in module.named_parameters() if id(p) in turned}
     assert "diarizer.encoder.layers.0.query.weight" in names
     assert "diarizer.front_end.layers.0.feed_forward_first.expand.weight" in names
-    outputs = ["diarizer.head.output.weight", "count.weight", "voices.weight"]
+    outputs = ["diarizer.head.output.weight", "count.weight", "voices.weight", "masked.head.weight"]
     outputs += [f"diarizer.encoder.heads.{n}.1.weight" for n in range(2)]
     assert set(outputs) < {name for name, _ in module.named_parameters()}
     assert not names & set(outputs) and all(name.endswith(".weight") for name in names)
@@ -177,7 +178,7 @@ def test_frozen_front_end_stays_as_it_is(a_session: Callable) -> None:
     module.train()
     batch = Collate(module.diarizer.grid, 4)([Example("s", *a_session(2, 3.2))])
     before = {n: t.clone() for n, t in module.diarizer.front_end.state_dict().items()}
-    embedding, _ = module._embed(batch)
+    embedding, *_ = module._embed(batch)
     assert not embedding.requires_grad  # no way back is kept, which is what costs
     assert torch.equal(embedding, module._embed(batch)[0])
     optimizer = module.configure_optimizers()["optimizer"]

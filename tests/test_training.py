@@ -196,7 +196,10 @@ def test_experiment_is_not_overwritten(whole: Run, material: Material) -> None:
             {"voice_weight": 1.0, "data__utterances": "null", "data__sessions": "x.jsonl"},
             r"voice_weight is above 0, but data\.utterances is null",
         ),
-        ({"diarization_weight": 0.0}, r"voice_weight is 0 and diarization_weight is 0, but"),
+        (
+            {"diarization_weight": 0.0},
+            r"voice_weight, masked_weight and diarization_weight are 0, but a run learns",
+        ),
         ({"optimizer__algorithm": "sgd"}, r"algorithm is 'sgd', but it may be adamw or muon"),
         ({"optimizer__schedule": "linear"}, r"schedule is 'linear', but .* cosine or inverse_sqrt"),
         ({"optimizer__betas": "[0.9]"}, r"betas is \[0\.9\], but AdamW has 2"),
