@@ -5,7 +5,7 @@ import pytest
 
 from diarize.score import CONDITIONS, Condition, ScoreReport, score_sessions
 from diarize.score.explain import explain
-from diarize.score.report import rates
+from diarize.score.report import RATES, rates
 from diarize.turns import Segment, Turn
 
 
@@ -31,21 +31,21 @@ def test_table() -> None:
         "95 % interval: DER 16.67 to 50.00 %, JER 33.33 to 50.00 % (bootstrap over 2 sessions, "
         "2000 draws, seed 0)\n"
         "session                   scored s    miss %  false alarm %  confusion %     DER %"
-        "     JER %\n"
+        "    low   high     JER %\n"
         "a                            12.00     16.67           0.00         0.00     16.67"
-        "     50.00\n"
+        "      -      -     50.00\n"
         "b                             6.00     33.33          16.67         0.00     50.00"
-        "     33.33\n"
+        "      -      -     33.33\n"
         "1 speaker (1 session)         6.00     33.33          16.67         0.00     50.00"
-        "     33.33\n"
+        "      -      -     33.33\n"
         "2 speakers (1 session)       12.00     16.67           0.00         0.00     16.67"
-        "     50.00\n"
+        "      -      -     50.00\n"
         "one speaks                   14.00     14.29           0.00         0.00     14.29"
-        "         -\n"
+        "   0.00  33.33         -\n"
         "several speak                 4.00     50.00           0.00         0.00     50.00"
-        "         -\n"
+        "   0.00  50.00         -\n"
         "TOTAL                        18.00     22.22           5.56         0.00     27.78"
-        "     44.44\n"
+        "  16.67  50.00     44.44\n"
     )
     names = [line.split("  ")[0] for line in of_two().to_text().splitlines()]
     assert "a" not in names and names[-1] == "TOTAL"
@@ -77,9 +77,41 @@ def test_intervals_are_ends_of_what_sessions_drawn_anew_have() -> None:
     )
 
 
+def lost(*seconds: float, name: str = "s") -> tuple[dict[str, list[Turn]], dict[str, list[Turn]]]:
+    """Sessions of ten seconds, of which so many are missed: both sides."""
+    names = [f"{name}{number}" for number in range(len(seconds))]
+    found = {n: [Turn(0, 10 - gone, "x")] for n, gone in zip(names, seconds, strict=True)}
+    return {n: [Turn(0, 10, "ann")] for n in names}, found
+
+
+def test_a_group_has_the_interval_that_it_has_alone() -> None:
+    alone, found = lost(*np.random.default_rng(0).uniform(0, 8, 20))
+    others, more = lost(1, 4, 2, name="t")
+    of_two = {name: [*turns, Turn(20, 24, "bob")] for name, turns in others.items()}
+    report = score_sessions(alone | of_two, found | more)
+    one, two = report.rows(per_session=False)[:2]
+    assert (one.label, two.label) == ("1 speaker (20 sessions)", "2 speakers (3 sessions)")
+    assert one.intervals == score_sessions(alone, found).intervals
+    assert two.intervals == score_sessions(of_two, more).intervals
+    assert set(one.intervals) == set(RATES)
+
+
+def test_classes_of_speech_have_the_intervals_of_their_sessions() -> None:
+    # Where one speaks all is as alone; where bob speaks as well, he is missed for a second of two.
+    truth, found = lost(*np.random.default_rng(0).uniform(0, 8, 20))
+    with_bob = {n: [*t, Turn(20, 22, "bob"), Turn(20, 22, "cy")] for n, t in truth.items()}
+    heard = {n: [*t, Turn(20, 22, "y"), Turn(20, 21, "z")] for n, t in found.items()}
+    single, overlapped = score_sessions(with_bob, heard).rows(per_session=False)[1:3]
+    assert single.intervals["der"] == score_sessions(truth, found).intervals["der"]
+    assert overlapped.intervals["miss"] == (0.25, 0.25)
+    assert list(overlapped.intervals) == ["der", "miss", "false_alarm", "confusion"]
+
+
 def test_one_session_has_no_interval() -> None:
     report = score_sessions({"a": [Turn(0, 1, "ann")]}, {"a": [Turn(0, 1, "x")]})
     assert report.intervals == {}
+    assert not any(row.intervals for row in report.rows())
+    assert "  low  " not in report.to_text()
     assert "95 % interval: none, for one session says nothing of others" in report.to_text()
 
 

@@ -55,6 +55,9 @@ def test_csv_has_a_line_for_everything_that_is_added_up() -> None:
     total = rows[6]
     assert float(total["der"]) == pytest.approx(100 * 5 / 18)
     assert float(total["der_low"]) < float(total["der"]) < float(total["der_high"])
+    assert [(row["der_low"], row["jer_low"]) for row in rows[3:6]] == [
+        ("", ""), ("0.0", ""), ("0.0", ""),
+    ]  # fmt: skip
     assert (total["missed_speakers"], total["invented_speakers"]) == ("1", "1")
     assert {row["reference_sha256"] for row in rows} == {"a" * 64}
     assert rows[7]["collar"] == "0.25" and rows[7]["skip_overlap"] == "True"
@@ -87,7 +90,9 @@ def test_json_has_everything() -> None:
         "invented": 1,
     }
     assert [group["num_speakers"] for group in full["by_num_speakers"]] == [1, 2]
+    assert [group["intervals"] for group in full["by_num_speakers"]] == [{}, {}]
     assert full["by_overlap"]["silence"]["false_alarm"] == 1.0
+    assert full["by_overlap"]["overlapped"]["intervals"]["der"] == [0.0, 50.0]
     first, second = full["sessions"]
     assert (first["session_id"], first["mapping"]) == ("a", {"x": "ben"})
     assert (first["missed_speakers"], second["invented_speakers"]) == (["carl"], ["y"])

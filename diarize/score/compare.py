@@ -8,7 +8,14 @@ import numpy as np
 
 from diarize.errors import ScoreError
 from diarize.score.condition import Condition
-from diarize.score.report import ERROR_COLUMNS, PARTS, ScoreReport, counted, rates
+from diarize.score.report import (
+    ERROR_COLUMNS,
+    INTERVAL_COLUMNS,
+    PARTS,
+    ScoreReport,
+    counted,
+    rates,
+)
 from diarize.score.resample import NUM_DRAWS, SEED, interval, resample
 from diarize.score.results import Results
 from diarize.score.table import Cell, Column, Table
@@ -162,8 +169,7 @@ def _conditions(results: Results) -> tuple[list[str], list[str]]:
 COLUMNS = (
     Column("system"),
     *ERROR_COLUMNS,
-    Column("low", 2),
-    Column("high", 2),
+    *INTERVAL_COLUMNS,
     Column("JER %", 2, 8),
     Column("difference", 2),
     Column("diff. low", 2),

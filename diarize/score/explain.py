@@ -1,6 +1,6 @@
 """In words, what was counted under a condition, what was not, and by which rules."""
 
-from diarize.score.report import ScoreReport, added, counted
+from diarize.score.report import OVERLAP, ScoreReport, added, counted
 
 MAPPING = {
     "md-eval": "chosen on the whole scored region, before collars and overlap are left out",
@@ -24,9 +24,7 @@ def explain(report: ScoreReport) -> list[str]:
     """
     scores, condition = list(report.scores.values()), report.condition
     region, left_out = sum(s.region for s in scores), sum(s.left_out for s in scores)
-    single, overlapped = (
-        added(getattr(s, name) for s in scores).scored for name in ("single", "overlapped")
-    )
+    single, overlapped = (added(getattr(s, name) for s in scores).scored for name in OVERLAP)
     collar = condition.collar
     return [
         f"counted: {report.total.scored:.2f} s of reference speech, each speaker for himself or "

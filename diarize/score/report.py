@@ -1,6 +1,6 @@
 """The scores of many sessions under one condition, and what they add up to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 from diarize.score.condition import Condition
 from diarize.score.error import DiarizationError, SessionScore
 from diarize.score.resample import NUM_DRAWS, SEED, Floats, interval, quotient, resample
-from diarize.score.table import Column, Table
+from diarize.score.table import Cell, Column, Table
 
 PARTS = ("scored", "miss", "false_alarm", "confusion", "jaccard", "speakers", "right", "sessions")
 """What each session adds: seconds; Jaccard errors of its reference speakers, and how many these
@@ -18,6 +18,12 @@ are; 1 where the hypothesis has as many speakers; 1."""
 
 RATES = ("der", "miss", "false_alarm", "confusion", "jer", "count_accuracy")
 """Quotients of such sums."""
+
+OVERLAP = ("single", "overlapped")
+"""Classes of speech: where one reference speaker speaks, and where several do."""
+
+Intervals = Mapping[str, tuple[float, float]]
+"""Rate -> between what 95 % of resampled sets of sessions have it."""
 
 
 class Row(NamedTuple):
@@ -30,6 +36,7 @@ class Row(NamedTuple):
         error: seconds.
         jer: a fraction; None where it has no meaning.
         num_sessions: that were added up.
+        intervals: of its rates; empty where a single session was.
     """
 
     kind: str
@@ -37,6 +44,7 @@ class Row(NamedTuple):
     error: DiarizationError
     jer: float | None
     num_sessions: int
+    intervals: Intervals
 
     @property
     def label(self) -> str:
@@ -82,15 +90,10 @@ class ScoreReport:
         """Each of `RATES` of all sessions, a fraction."""
         return {name: float(value) for name, value in rates(self.sums.sum(axis=0)).items()}
 
-    @cached_property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """Each of `RATES` -> between what 95 % of resampled sets of sessions have it.
-
-        Empty for a single session, which says nothing of others.
-        """
-        if len(self.scores) < 2:
-            return {}
-        return {name: interval(draws) for name, draws in rates(resample(self.sums)).items()}
+    @property
+    def intervals(self) -> Intervals:
+        """Of each of `RATES`; empty for a single session, which says nothing of others."""
+        return self._intervals[0]
 
     @property
     def count_error(self) -> float:
@@ -113,21 +116,39 @@ class ScoreReport:
         found = []
         if per_session:
             found = [
-                Row("session", name, score.error, score.jer, 1)
+                Row("session", name, score.error, score.jer, 1, {})
                 for name, score in self.scores.items()
             ]
-        by_number: dict[int, list[SessionScore]] = {}
-        for score in self._all():
-            by_number.setdefault(score.num_reference_speakers, []).append(score)
-        found += [_row("speakers", str(number), by_number[number]) for number in sorted(by_number)]
-        parts: dict[str, Callable[[SessionScore], DiarizationError]] = {
-            "single": lambda score: score.single,
-            "overlapped": lambda score: score.overlapped,
-        }
-        for name, part in parts.items():
-            error = added(part(score) for score in self._all())
-            found.append(Row("overlap", name, error, None, len(self.scores)))
-        return [*found, _row("total", "TOTAL", self._all())]
+        return [*found, *self._groups]
+
+    @cached_property
+    def _groups(self) -> list[Row]:
+        """All rows that add sessions up."""
+        by_number: dict[int, list[int]] = {}
+        for index, score in enumerate(self._all()):
+            by_number.setdefault(score.num_reference_speakers, []).append(index)
+        scores, (whole, *classes) = list(self._all()), self._intervals
+        found = [
+            _row("speakers", str(number), [scores[i] for i in of], bootstrap(self.sums[of])[0])
+            for number, of in sorted(by_number.items())
+        ]
+        for name, ends in zip(OVERLAP, classes, strict=True):
+            error = added(getattr(score, name) for score in scores)
+            found.append(Row("overlap", name, error, None, len(scores), ends))
+        return [*found, _row("total", "TOTAL", scores, whole)]
+
+    @cached_property
+    def _intervals(self) -> list[Intervals]:
+        """Of all speech, and of each class of `OVERLAP`, from the same draws."""
+        whole, *classes = bootstrap(self.sums, *(self._sums_of(name) for name in OVERLAP))
+        measured = RATES[:4]  # a class of speech is no set of speakers
+        return [whole, *({r: ends[r] for r in measured if ends} for ends in classes)]
+
+    def _sums_of(self, name: str) -> Floats:
+        """(session, part), what each session adds to `PARTS` in a class of speech."""
+        sums = np.zeros_like(self.sums)
+        sums[:, :4] = [_seconds(getattr(score, name)) for score in self._all()]
+        return sums
 
     def to_text(self, per_session: bool = False, told: Sequence[str] = ()) -> str:
         """A table with its condition above and the total as its last line.
@@ -161,8 +182,13 @@ class ScoreReport:
         ]
 
     def table(self, per_session: bool = False) -> Table:
-        """What is scored in seconds, what is wrong in percent of it."""
-        return Table(COLUMNS, [_cells(row) for row in self.rows(per_session)])
+        """What is scored in seconds, what is wrong in percent of it.
+
+        With the ends of intervals of DER, where there are any.
+        """
+        ends = INTERVAL_COLUMNS if self.intervals else ()
+        columns = (Column("session"), *ERROR_COLUMNS, *ends, Column("JER %", 2, 8))
+        return Table(columns, [_cells(row, bool(ends)) for row in self.rows(per_session)])
 
     def _all(self) -> Iterable[SessionScore]:
         return self.scores.values()
@@ -177,7 +203,8 @@ ERROR_COLUMNS = (
 )
 """Of every table of errors."""
 
-COLUMNS = (Column("session"), *ERROR_COLUMNS, Column("JER %", 2, 8))
+INTERVAL_COLUMNS = (Column("low", 2), Column("high", 2))
+"""Of DER, beside it."""
 
 
 def rates(sums: Floats) -> dict[str, Floats]:
@@ -199,6 +226,20 @@ def rates(sums: Floats) -> dict[str, Floats]:
     }
 
 
+def bootstrap(*sums: Floats) -> list[Intervals]:
+    """Of each of `RATES`, for each of several sums over the same sessions, which are drawn alike.
+
+    Empty for a single session.
+
+    Args:
+        sums: (session, part) each, in the order of `PARTS`.
+    """
+    if len(sums[0]) < 2:
+        return [{} for _ in sums]
+    drawn = np.split(resample(np.concatenate(sums, axis=1)), len(sums), axis=1)
+    return [{name: interval(draws) for name, draws in rates(of).items()} for of in drawn]
+
+
 def added(errors: Iterable[DiarizationError]) -> DiarizationError:
     """The sum of errors."""
     return sum(errors, DiarizationError())
@@ -215,21 +256,20 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return f"({', '.join(repr(name) for name in names[:most])}{more})"
 
 
-def _row(kind: str, name: str, scores: Iterable[SessionScore]) -> Row:
-    scores = list(scores)
+def _row(kind: str, name: str, scores: Sequence[SessionScore], ends: Intervals) -> Row:
     jaccard = sum(sum(score.jaccard_errors.values()) for score in scores)
     speakers = sum(len(score.jaccard_errors) for score in scores)
     jer = jaccard / speakers if speakers else None
-    return Row(kind, name, added(score.error for score in scores), jer, len(scores))
+    return Row(kind, name, added(score.error for score in scores), jer, len(scores), ends)
+
+
+def _seconds(error: DiarizationError) -> tuple[float, float, float, float]:
+    return error.scored, error.miss, error.false_alarm, error.confusion
 
 
 def _parts(score: SessionScore) -> tuple[float, ...]:
-    error = score.error
     return (
-        error.scored,
-        error.miss,
-        error.false_alarm,
-        error.confusion,
+        *_seconds(score.error),
         sum(score.jaccard_errors.values()),
         len(score.jaccard_errors),
         score.num_reference_speakers == score.num_hypothesis_speakers,
@@ -237,12 +277,15 @@ def _parts(score: SessionScore) -> tuple[float, ...]:
     )
 
 
-def _cells(row: Row) -> list[str | float | None]:
+def _cells(row: Row, with_ends: bool) -> list[Cell]:
     error = row.error
     parts = (error.miss, error.false_alarm, error.confusion)
     shares = [100 * error.part(seconds) for seconds in parts]
     jer = None if row.jer is None else 100 * row.jer
-    return [row.label, error.scored, *shares, 100 * error.der, jer]
+    ends: list[Cell] = []
+    if with_ends:
+        ends = [100 * end for end in row.intervals.get("der", ())] or [None, None]
+    return [row.label, error.scored, *shares, 100 * error.der, *ends, jer]
 
 
 def _span(ends: tuple[float, float]) -> str:

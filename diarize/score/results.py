@@ -11,14 +11,14 @@ from diarize.score.condition import Condition
 from diarize.score.error import DiarizationError, SessionScore
 from diarize.score.explain import explain
 from diarize.score.passport import Passport
-from diarize.score.report import Row, ScoreReport, added
+from diarize.score.report import OVERLAP, Intervals, Row, ScoreReport, added
 from diarize.score.resample import ENDS, NUM_DRAWS, SEED
 from diarize.score.table import Cell, Column, Table
 
 FORMAT = "diarize score 1"
 """What a file of results says that it is."""
 
-CLASSES = ("silence", "single", "overlapped")
+CLASSES = ("silence", *OVERLAP)
 """Where no, one, and two or more reference speakers speak."""
 
 
@@ -138,7 +138,6 @@ CSV_COLUMNS = tuple(
 
 def _csv_cells(row: Row, report: ScoreReport) -> list[Cell]:
     error = row.error
-    intervals: dict[str, tuple[float, float]] = report.intervals if row.kind == "total" else {}
     speakers: list[Cell] = [None] * 4
     if row.kind == "session":
         score = report.scores[row.name]
@@ -154,7 +153,7 @@ def _csv_cells(row: Row, report: ScoreReport) -> list[Cell]:
         ]
 
     def ends(rate: str) -> list[Cell]:
-        return [100 * end for end in intervals.get(rate, ())] or [None, None]
+        return [100 * end for end in row.intervals.get(rate, ())] or [None, None]
 
     jer = None if row.jer is None else 100 * row.jer
     seconds = [error.scored, error.miss, error.false_alarm, error.confusion]
@@ -175,9 +174,7 @@ def _report_json(report: ScoreReport) -> str:
             "num_sessions": len(report.scores),
             **_error_json(report.total),
             "jer": _percent(report.rates["jer"]),
-            "intervals": {
-                name: [_percent(end) for end in ends] for name, ends in report.intervals.items()
-            },
+            "intervals": _intervals_json(report.intervals),
         },
         "speakers": {
             "count_accuracy": _percent(report.rates["count_accuracy"]),
@@ -189,12 +186,17 @@ def _report_json(report: ScoreReport) -> str:
             {"num_speakers": int(row.name), "num_sessions": row.num_sessions}
             | _error_json(row.error)
             | {"jer": None if row.jer is None else _percent(row.jer)}
+            | {"intervals": _intervals_json(row.intervals)}
             for row in rows
             if row.kind == "speakers"
         ],
         "by_overlap": {
-            name: _error_json(added(getattr(score, name) for score in report.scores.values()))
-            for name in CLASSES
+            "silence": _error_json(added(score.silence for score in report.scores.values())),
+            **{
+                row.name: _error_json(row.error) | {"intervals": _intervals_json(row.intervals)}
+                for row in rows
+                if row.kind == "overlap"
+            },
         },
     }
     lines = ",\n".join(
@@ -222,6 +224,10 @@ def _error_json(error: DiarizationError) -> dict[str, float | None]:
     """Seconds and percent, without the last digits that only tell how floats add up."""
     parts = {name: round(seconds, 9) for name, seconds in vars(error).items()}
     return {**parts, "der": _percent(error.der)}
+
+
+def _intervals_json(intervals: Intervals) -> dict[str, list[float | None]]:
+    return {name: [_percent(end) for end in ends] for name, ends in intervals.items()}
 
 
 def _percent(fraction: float) -> float | None:
