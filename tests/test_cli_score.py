@@ -306,8 +306,13 @@ def test_compare_puts_systems_in_one_table(tmp_path: Path, capsys: pytest.Captur
     assert main(["score", "compare", *places]) == 0
     *_, old, new = capsys.readouterr().out.splitlines()
     assert (old.split()[0], new.split()[0]) == ("old", "new")
-    assert main(["score", "compare", *places, "--format", "csv"]) == 0
-    assert capsys.readouterr().out.count("\n") == 5
+    both = str(tmp_path / "both")
+    formats = ["--format", "text,markdown,csv,json", "--output", both]
+    assert main(["score", "compare", *places, *formats]) == 0
+    assert Path(f"{both}.csv").read_text().count("\n") == 5
+    (_, new), _ = (of["systems"] for of in json.loads(Path(f"{both}.json").read_text())["results"])
+    assert (new["system"], new["difference"]["der"]) == ("new", pytest.approx(-20.0))
+    assert all(Path(f"{both}.{ending}").stat().st_size for ending in ("txt", "md"))
     other = [str(tmp_path / "other"), "--uem", str(tmp_path / "all.uem"), "--format", "json"]
     write_uem(tmp_path / "all.uem", {"a": [Segment(0, 2)], "b": [Segment(0, 2)]})
     assert main(["score", str(ref), str(ref), "--output", *other]) == 0

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -78,13 +79,65 @@ def test_a_table_for_each_condition_with_the_first_to_compare_with() -> None:
     assert new.split()[9:] == ["-5.00", "-10.00", "0.00", "1", "0"]
 
 
-def test_markdown_and_csv_have_the_same_rows() -> None:
-    both = compare({"old": results(missing(1, 3)), "new": results(missing(1, 2))})
-    rows = list(csv.DictReader(io.StringIO(both.to_csv())))
-    assert [row["system"] for row in rows] == ["old", "new"]
-    assert float(rows[1]["difference"]) == pytest.approx(-5.0)
-    assert rows[0]["collar"] == "0.0" and rows[0]["different"] == ""
-    assert "| new | 20.00 |" in both.to_markdown()
+BOTH = compare({"old": results(missing(1, 3)), "new": results(missing(1, 2))})
+
+
+def test_markdown_is_the_table_and_what_was_compared() -> None:
+    page = BOTH.to_markdown()
+    assert "| new | 20.00 |" in page and page.startswith("**full (collar 0 s on each side, ")
+    assert all(f"- {line}\n" in page for line in BOTH.lines())
+
+
+def test_csv_has_the_totals_as_those_of_scores_have_them() -> None:
+    old, new = csv.DictReader(io.StringIO(BOTH.to_csv()))
+    *_, total = csv.DictReader(io.StringIO(BOTH.results["new"].to_csv()))
+    assert total.pop("kind") == "total" and total.pop("name") == "TOTAL"
+    assert new == {
+        "system": "new",
+        **total,
+        "difference": "-5.0",
+        "difference_low": "-10.0",
+        "difference_high": "0.0",
+        "num_better": "1",
+        "num_worse": "0",
+        "different": "",
+    }
+    assert old["system"] == "old" and old["difference"] == old["num_better"] == ""
+
+
+def test_json_has_passports_totals_and_differences() -> None:
+    lost = {"old": (1, 3), "new": (1, 2), "one": (2,)}
+    reports = {name: [missing(*of), missing(*of, condition=FAIR)] for name, of in lost.items()}
+    both = compare({name: results(*of) for name, of in reports.items()})
+    found = json.loads(both.to_json())
+    assert (found["format"], found["differences_from"]) == ("diarize score compare 1", "old")
+    assert found["passports"] == {name: json.loads(json.dumps(PASSPORT.to_dict())) for name in lost}
+    full, fair = found["results"]
+    assert (full["condition"]["name"], fair["condition"]["collar"]) == ("full", 0.25)
+    for name, system in zip(lost, full["systems"], strict=True):
+        (alone, _) = json.loads(both.results[name].to_json())["results"]
+        assert system.pop("system") == name
+        apart = system.pop("difference")
+        assert system == alone["total"]
+        if name == "new":
+            assert apart == {
+                "der": -5.0, "low": -10.0, "high": 0.0, "num_better": 1, "num_worse": 0,
+            }  # fmt: skip
+        else:  # the first itself, and one that has other sessions
+            assert apart is None
+
+
+def test_what_is_infinite_is_null_in_json() -> None:
+    nobody = score_sessions({"a": [], "b": []}, {"a": [Turn(0, 1, "x")], "b": []})
+    found = json.loads(compare({"old": results(nobody), "new": results(nobody)}).to_json())
+    new = found["results"][0]["systems"][1]
+    assert new["der"] is None and new["difference"]["der"] is None
+
+
+def test_what_compare_wrote_is_no_result() -> None:
+    message = "has format 'diarize score compare 1', but results have 'diarize score 1'"
+    with pytest.raises(ScoreError, match=message):
+        Results.from_json(BOTH.to_json(), "both.json")
 
 
 def of_passport(**other: object) -> Results:

@@ -25,7 +25,7 @@ def add_score_compare(verbs: argparse._SubParsersAction) -> argparse.ArgumentPar
         "--allow-different", action="store_true",
         help="compare whatever passports say, and tell above the table in what they differ",
     )  # fmt: skip
-    add_tables(parser, [name for name in TABLES if name != "json"])
+    add_tables(parser, TABLES)
     parser.set_defaults(run=run_score_compare, refuse=parser.error)
     return parser
 
@@ -47,6 +47,7 @@ def run_score_compare(args: argparse.Namespace) -> int:
             "text": comparison.to_text,
             "markdown": comparison.to_markdown,
             "csv": comparison.to_csv,
+            "json": comparison.to_json,
         },
         args,
     )

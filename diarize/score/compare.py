@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +18,19 @@ from diarize.score.report import (
     rates,
 )
 from diarize.score.resample import NUM_DRAWS, SEED, interval, resample
-from diarize.score.results import Results
+from diarize.score.results import (
+    BOOTSTRAP,
+    Results,
+    condition_json,
+    csv_line,
+    dump,
+    percent,
+    total_json,
+)
 from diarize.score.table import Cell, Column, Table
+
+FORMAT = "diarize score compare 1"
+"""What a file of them side by side says that it is."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,20 @@ def difference(system: ScoreReport, other: ScoreReport) -> Difference | None:
     )
 
 
+class System(NamedTuple):
+    """A system under one condition.
+
+    Attributes:
+        name: what it is called.
+        report: its scores.
+        difference: from the first system; None for that one, and where none can be told.
+    """
+
+    name: str
+    report: ScoreReport
+    difference: Difference | None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Results of several systems that may stand in one table.
@@ -71,15 +97,22 @@ class Comparison:
     results: dict[str, Results]
     different: list[str]
 
-    def tables(self) -> dict[Condition, Table]:
-        """Condition -> a line for each system that was scored under it."""
-        reports: dict[Condition, dict[str, ScoreReport]] = {}
+    @cached_property
+    def systems(self) -> dict[Condition, list[System]]:
+        """Condition -> the systems that were scored under it, each beside the first of them."""
+        found: dict[Condition, list[System]] = {}
         for name, results in self.results.items():
             for report in results.reports:
-                reports.setdefault(report.condition, {})[name] = report
+                others = found.setdefault(report.condition, [])
+                apart = difference(report, others[0].report) if others else None
+                others.append(System(name, report, apart))
+        return found
+
+    def tables(self) -> dict[Condition, Table]:
+        """Condition -> a line for each system that was scored under it."""
         return {
-            condition: Table(COLUMNS, [_cells(name, of) for name in of])
-            for condition, of in reports.items()
+            condition: Table(COLUMNS, [_cells(system) for system in systems])
+            for condition, systems in self.systems.items()
         }
 
     def lines(self) -> list[str]:
@@ -112,14 +145,38 @@ class Comparison:
         return "\n".join([*blocks, "".join(f"- {line}\n" for line in self.lines())])
 
     def to_csv(self) -> str:
-        """A line for each system and condition; a column says in what passports differ."""
-        head = (Column("condition"), Column("collar"), Column("skip_overlap"), Column("rules"))
+        """A line for each system and condition, as for totals of scores; seconds and percent.
+
+        A column says in what passports differ.
+        """
         different = "; ".join(self.different) or None
-        rows: list[list[Cell]] = []
-        for condition, table in self.tables().items():
-            told: list[Cell] = [condition.name, condition.collar, str(condition.skip_overlap)]
-            rows += [[*told, condition.rules, *row, different] for row in table.rows]
-        return Table((*head, *COLUMNS, Column("different")), rows).to_csv()
+        lines: list[dict[str, Cell]] = []
+        for system in (system for systems in self.systems.values() for system in systems):
+            total = system.report.rows(per_session=False)[-1]
+            line = csv_line(total, system.report, self.results[system.name].passport)
+            del line["kind"], line["name"]
+            apart = zip(DIFFERENCE, _difference_cells(system.difference), strict=True)
+            lines.append({"system": system.name, **line, **dict(apart), "different": different})
+        return Table.of_lines(lines).to_csv()
+
+    def to_json(self) -> str:
+        """All of it: passports, and the totals of each system; seconds and percent."""
+        passports = {name: results.passport for name, results in self.results.items()}
+        values = {
+            "format": FORMAT,
+            "differences_from": next(iter(passports)),
+            "different": self.different,
+            "bootstrap": BOOTSTRAP,
+            "passports": {name: passport.to_dict() for name, passport in passports.items()},
+            "results": [
+                {
+                    "condition": condition_json(condition),
+                    "systems": [_system_json(system) for system in systems],
+                }
+                for condition, systems in self.systems.items()
+            ],
+        }
+        return dump(values, indent=2) + "\n"
 
 
 def compare(results: Mapping[str, Results], allow_different: bool = False) -> Comparison:
@@ -179,15 +236,30 @@ COLUMNS = (
 )
 
 
-def _cells(name: str, reports: Mapping[str, ScoreReport]) -> list[Cell]:
+DIFFERENCE = ("difference", "difference_low", "difference_high", "num_better", "num_worse")
+"""Columns of CSV for what the last five of the table are."""
+
+
+def _cells(system: System) -> list[Cell]:
     """A system under one condition, and how it differs from the first one that was."""
-    report, first = reports[name], next(iter(reports))
-    values: dict[str, Any] = report.rates
+    report = system.report
+    values = report.rates
     ends: list[Cell] = [100 * end for end in report.intervals.get("der", ())] or [None, None]
     shares = [100 * values[rate] for rate in ("miss", "false_alarm", "confusion", "der")]
-    found = None if name == first else difference(report, reports[first])
-    against: list[Cell] = [None] * 5
+    apart = _difference_cells(system.difference)
+    return [system.name, report.total.scored, *shares, *ends, 100 * values["jer"], *apart]
+
+
+def _difference_cells(found: Difference | None) -> list[Cell]:
+    if found is None:
+        return [None] * len(DIFFERENCE)
+    points = [100 * found.der, 100 * found.low, 100 * found.high]
+    return [*points, found.num_better, found.num_worse]
+
+
+def _system_json(system: System) -> dict[str, Any]:
+    found, apart = system.difference, None
     if found is not None:
-        points = [100 * found.der, 100 * found.low, 100 * found.high]
-        against = [*points, found.num_better, found.num_worse]
-    return [name, report.total.scored, *shares, *ends, 100 * values["jer"], *against]
+        apart = {name: percent(getattr(found, name)) for name in ("der", "low", "high")}
+        apart |= {"num_better": found.num_better, "num_worse": found.num_worse}
+    return {"system": system.name, **total_json(system.report), "difference": apart}

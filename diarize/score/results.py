@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -13,10 +13,21 @@ from diarize.score.explain import explain
 from diarize.score.passport import Passport
 from diarize.score.report import OVERLAP, Intervals, Row, ScoreReport, added
 from diarize.score.resample import ENDS, NUM_DRAWS, SEED
-from diarize.score.table import Cell, Column, Table
+from diarize.score.table import Cell, Table
 
 FORMAT = "diarize score 1"
 """What a file of results says that it is."""
+
+BOOTSTRAP = {"over": "sessions", "draws": NUM_DRAWS, "seed": SEED, "ends": ENDS}
+"""How intervals were drawn."""
+
+SPEAKERS = (
+    "num_reference_speakers",
+    "num_hypothesis_speakers",
+    "missed_speakers",
+    "invented_speakers",
+)
+"""How many of them a line of CSV counts."""
 
 CLASSES = ("silence", *OVERLAP)
 """Where no, one, and two or more reference speakers speak."""
@@ -63,36 +74,15 @@ class Results:
 
         Each line carries the condition, the tool, and the hashes of both sides and the regions.
         """
-        passport = self.passport
-        origin: list[Cell] = [
-            passport.scored_region,
-            None if passport.region is None else passport.region.sha256,
-            passport.reference.sha256,
-            passport.hypothesis.sha256,
-            f"diarize {passport.environment['packages']['diarize']}",
-        ]
-        rows: list[list[Cell]] = []
-        for report in self.reports:
-            condition = report.condition
-            head: list[Cell] = [
-                condition.name,
-                condition.collar,
-                str(condition.skip_overlap),
-                condition.rules,
-            ]
-            for row in report.rows():
-                rows.append([*head, *_csv_cells(row, report), *origin])
-        return Table(CSV_COLUMNS, rows).to_csv()
+        return Table.of_lines(
+            [csv_line(row, of, self.passport) for of in self.reports for row in of.rows()]
+        ).to_csv()
 
     def to_json(self) -> str:
         """All of it: seconds, and rates in percent (null where infinite). A line a session."""
-        head = {
-            "format": FORMAT,
-            "passport": self.passport.to_dict(),
-            "bootstrap": {"over": "sessions", "draws": NUM_DRAWS, "seed": SEED, "ends": ENDS},
-        }
+        head = {"format": FORMAT, "passport": self.passport.to_dict(), "bootstrap": BOOTSTRAP}
         blocks = ",\n".join(_report_json(report) for report in self.reports)
-        return f'{_dump(head, indent=2)[:-2]},\n  "results": [\n{blocks}\n  ]\n}}\n'
+        return f'{dump(head, indent=2)[:-2]},\n  "results": [\n{blocks}\n  ]\n}}\n'
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Results":
@@ -124,60 +114,62 @@ class Results:
         )
 
 
-CSV_COLUMNS = tuple(
-    Column(name)
-    for name in (
-        "condition", "collar", "skip_overlap", "rules", "kind", "name", "num_sessions", "scored",
-        "miss", "false_alarm", "confusion", "der", "der_low", "der_high", "jer", "jer_low",
-        "jer_high", "num_reference_speakers", "num_hypothesis_speakers", "missed_speakers",
-        "invented_speakers", "scored_region", "region_sha256", "reference_sha256",
-        "hypothesis_sha256", "tool",
-    )
-)  # fmt: skip
-
-
-def _csv_cells(row: Row, report: ScoreReport) -> list[Cell]:
-    error = row.error
-    speakers: list[Cell] = [None] * 4
+def csv_line(row: Row, report: ScoreReport, passport: Passport) -> dict[str, Cell]:
+    """Column -> cell of a row, with the condition and what it came from; seconds and percent."""
+    condition, region = report.condition, passport.region
+    speakers: Sequence[int | None] = [None] * 4
     if row.kind == "session":
-        score = report.scores[row.name]
-        speakers = [score.num_reference_speakers, score.num_hypothesis_speakers]
-        speakers += [len(score.missed_speakers), len(score.invented_speakers)]
+        speakers = _speakers([report.scores[row.name]])
     if row.kind == "total":
-        scores = report.scores.values()
-        speakers = [
-            sum(score.num_reference_speakers for score in scores),
-            sum(score.num_hypothesis_speakers for score in scores),
-            report.num_missed,
-            report.num_invented,
-        ]
+        speakers = _speakers(list(report.scores.values()))
 
-    def ends(rate: str) -> list[Cell]:
+    def ends(rate: str) -> Sequence[Cell]:
         return [100 * end for end in row.intervals.get(rate, ())] or [None, None]
 
-    jer = None if row.jer is None else 100 * row.jer
-    seconds = [error.scored, error.miss, error.false_alarm, error.confusion]
+    (der_low, der_high), (jer_low, jer_high) = ends("der"), ends("jer")
+    return {
+        "condition": condition.name,
+        "collar": condition.collar,
+        "skip_overlap": str(condition.skip_overlap),
+        "rules": condition.rules,
+        "kind": row.kind,
+        "name": row.name,
+        "num_sessions": row.num_sessions,
+        **vars(row.error),
+        "der": 100 * row.error.der,
+        "der_low": der_low,
+        "der_high": der_high,
+        "jer": None if row.jer is None else 100 * row.jer,
+        "jer_low": jer_low,
+        "jer_high": jer_high,
+        **dict(zip(SPEAKERS, speakers, strict=True)),
+        "scored_region": passport.scored_region,
+        "region_sha256": None if region is None else region.sha256,
+        "reference_sha256": passport.reference.sha256,
+        "hypothesis_sha256": passport.hypothesis.sha256,
+        "tool": f"diarize {passport.environment['packages']['diarize']}",
+    }
+
+
+def _speakers(scores: Sequence[SessionScore]) -> list[int]:
+    """Each of `SPEAKERS`, of all sessions."""
     return [
-        row.kind, row.name, row.num_sessions, *seconds, 100 * error.der, *ends("der"), jer,
-        *ends("jer"), *speakers,
-    ]  # fmt: skip
+        sum(score.num_reference_speakers for score in scores),
+        sum(score.num_hypothesis_speakers for score in scores),
+        sum(len(score.missed_speakers) for score in scores),
+        sum(len(score.invented_speakers) for score in scores),
+    ]
 
 
 def _report_json(report: ScoreReport) -> str:
     """One condition, its sessions a line each."""
-    condition = report.condition
     rows = report.rows(per_session=False)
     head = {
-        "condition": {"name": condition.name, **asdict(condition)},
+        "condition": condition_json(report.condition),
         "notes": report.notes,
-        "total": {
-            "num_sessions": len(report.scores),
-            **_error_json(report.total),
-            "jer": _percent(report.rates["jer"]),
-            "intervals": _intervals_json(report.intervals),
-        },
+        "total": total_json(report),
         "speakers": {
-            "count_accuracy": _percent(report.rates["count_accuracy"]),
+            "count_accuracy": percent(report.rates["count_accuracy"]),
             "count_error": round(report.count_error, 9),
             "missed": report.num_missed,
             "invented": report.num_invented,
@@ -185,7 +177,7 @@ def _report_json(report: ScoreReport) -> str:
         "by_num_speakers": [
             {"num_speakers": int(row.name), "num_sessions": row.num_sessions}
             | _error_json(row.error)
-            | {"jer": None if row.jer is None else _percent(row.jer)}
+            | {"jer": None if row.jer is None else percent(row.jer)}
             | {"intervals": _intervals_json(row.intervals)}
             for row in rows
             if row.kind == "speakers"
@@ -200,10 +192,25 @@ def _report_json(report: ScoreReport) -> str:
         },
     }
     lines = ",\n".join(
-        "    " + _dump(_session_json(name, score)) for name, score in report.scores.items()
+        "    " + dump(_session_json(name, score)) for name, score in report.scores.items()
     )
-    text = "\n".join("  " + line for line in _dump(head, indent=2).splitlines())
+    text = "\n".join("  " + line for line in dump(head, indent=2).splitlines())
     return f'{text[:-4]},\n    "sessions": [\n{lines}\n    ]\n  }}'
+
+
+def condition_json(condition: Condition) -> dict[str, Any]:
+    """What was scored, with its name."""
+    return {"name": condition.name, **asdict(condition)}
+
+
+def total_json(report: ScoreReport) -> dict[str, Any]:
+    """All sessions: seconds, percent, and intervals."""
+    return {
+        "num_sessions": len(report.scores),
+        **_error_json(report.total),
+        "jer": percent(report.rates["jer"]),
+        "intervals": _intervals_json(report.intervals),
+    }
 
 
 def _session_json(name: str, score: SessionScore) -> dict[str, Any]:
@@ -215,7 +222,7 @@ def _session_json(name: str, score: SessionScore) -> dict[str, Any]:
     return {
         "session_id": name,
         **_error_json(score.error),
-        "jer": _percent(score.jer),
+        "jer": percent(score.jer),
         **values,
     }
 
@@ -223,18 +230,20 @@ def _session_json(name: str, score: SessionScore) -> dict[str, Any]:
 def _error_json(error: DiarizationError) -> dict[str, float | None]:
     """Seconds and percent, without the last digits that only tell how floats add up."""
     parts = {name: round(seconds, 9) for name, seconds in vars(error).items()}
-    return {**parts, "der": _percent(error.der)}
+    return {**parts, "der": percent(error.der)}
 
 
 def _intervals_json(intervals: Intervals) -> dict[str, list[float | None]]:
-    return {name: [_percent(end) for end in ends] for name, ends in intervals.items()}
+    return {name: [percent(end) for end in ends] for name, ends in intervals.items()}
 
 
-def _percent(fraction: float) -> float | None:
+def percent(fraction: float) -> float | None:
+    """As JSON has it: null where it is infinite."""
     return round(100 * fraction, 9) if math.isfinite(fraction) else None
 
 
-def _dump(value: Any, indent: int | None = None) -> str:
+def dump(value: Any, indent: int | None = None) -> str:
+    """JSON for people and programs, without numbers that JSON does not have."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 

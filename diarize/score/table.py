@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +35,11 @@ class Table:
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
+
+    @classmethod
+    def of_lines(cls, lines: Sequence[Mapping[str, Cell]]) -> "Table":
+        """A line each, by the names of its columns; all have those of the first."""
+        return cls([Column(name) for name in lines[0]], [list(line.values()) for line in lines])
 
     def to_text(self) -> str:
         """In columns two spaces apart, text to the left and numbers to the right."""
