@@ -117,11 +117,7 @@ def read_audio(
     with _open(Path(path)) as file:
         info = _info(file)
         _check_span(path, info, offset, duration)
-        if channel is not None and not 0 <= channel < info.channels:
-            raise AudioError(
-                f"{path}: channel {channel} is asked for, but there are {info.channels}, counted "
-                f"from 0. Choose 0 to {info.channels - 1}, or none for their mean."
-            )
+        check_channel(path, info, channel)
         length = info.num_samples_at(sample_rate)
         start = min(round(offset * sample_rate), length)
         stop = length
@@ -142,6 +138,19 @@ def read_audio(
 
     resampled = soxr.resample(waveform, info.sample_rate, sample_rate, quality="HQ")
     return np.ascontiguousarray(resampled[start - whole : stop - whole], dtype=np.float32)
+
+
+def check_channel(path: str | Path, info: AudioInfo, channel: int | None) -> None:
+    """See that a recording has a channel; None asks for no one of them.
+
+    Raises:
+        AudioError: if it has not.
+    """
+    if channel is not None and not 0 <= channel < info.channels:
+        raise AudioError(
+            f"{path}: channel {channel} is asked for, but there are {info.channels}, counted "
+            f"from 0. Choose 0 to {info.channels - 1}, or none for their mean."
+        )
 
 
 def _info(file: soundfile.SoundFile) -> AudioInfo:

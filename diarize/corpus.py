@@ -175,7 +175,7 @@ def _decoded(
     Returns:
         (sample,), and (utterance, 5): first sample, samples, sum of their squares, line, speed.
     """
-    lines = [(str(s.audio.resolve()), _stamp(s.audio), s.offset, s.duration) for s in sessions]
+    lines = [(*_identity(s.audio, s.channel), s.offset, s.duration) for s in sessions]
     words = [(s.extra.get("words"), s.extra.get("alignments")) for s in sessions if trim]
     key = [LAYOUT, lines, speeds, words]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
@@ -187,24 +187,27 @@ def _decoded(
     return _mapped(samples_path), np.load(spans_path)
 
 
-def decoded_recording(audio: Path, cache: str | Path | None = None) -> NDArray[np.int16]:
+def decoded_recording(
+    audio: Path, cache: str | Path | None = None, channel: int | None = None
+) -> NDArray[np.int16]:
     """All of a recording, decoded now or by an earlier call, and memory-mapped.
 
     Args:
         audio: the recording; where it changes, it is decoded again.
         cache: folder for the decoded samples; by default ``$XDG_CACHE_HOME/diarize``.
+        channel: which of several, from 0; None is their mean.
 
     Returns:
-        (sample,) int16 at 16 kHz, the mean of all channels.
+        (sample,) int16 at 16 kHz.
 
     Raises:
         AudioError: if it cannot be read, or the cache cannot be written.
     """
     folder = _cache_folder(cache)
-    key = json.dumps([str(audio.resolve()), _stamp(audio)])
+    key = json.dumps(_identity(audio, channel))
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.int16"
     if not path.exists():
-        waveform = read_audio(audio)
+        waveform = read_audio(audio, channel=channel)
         with _filling(folder), replacing(path) as beside:
             as_int16(waveform).tofile(beside)
     _used(path)
@@ -247,6 +250,12 @@ def _mapped(path: Path) -> NDArray[np.int16]:
     return np.memmap(path, dtype=np.int16, mode="c")
 
 
+def _identity(audio: Path, channel: int | None) -> tuple[Any, ...]:
+    """What is heard of a file as it is now."""
+    one = () if channel is None else (channel,)
+    return str(audio.resolve()), _stamp(audio), *one
+
+
 def _stamp(audio: Path) -> tuple[int, int] | None:
     """Size and time of change; None for a file that reading will report as missing."""
     try:
@@ -264,9 +273,9 @@ def _decode(
     trim: bool,
 ) -> None:
     """Decode each recording once; the spans are written last and so vouch for the samples."""
-    by_audio: dict[Path, list[int]] = {}
+    by_audio: dict[tuple[Path, int | None], list[int]] = {}
     for number, session in enumerate(sessions):
-        by_audio.setdefault(session.audio, []).append(number)
+        by_audio.setdefault((session.audio, session.channel), []).append(number)
     spans: list[tuple[int, int, int, int, int]] = []
     total = 0
     print(f"decoding {len(by_audio)} recordings into {samples_path.parent}", file=sys.stderr)
@@ -275,9 +284,9 @@ def _decode(
         beside.open("wb") as file,
         progress(len(by_audio), "recordings decoded") as done,
     ):
-        for audio, numbers in by_audio.items():
+        for (audio, channel), numbers in by_audio.items():
             try:
-                waveform = read_audio(audio)
+                waveform = read_audio(audio, channel=channel)
             except AudioError as error:
                 raise AudioError(f"{sessions[numbers[0]].where}: {error}") from None
             for number in numbers:

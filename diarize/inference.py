@@ -273,7 +273,6 @@ def diarize_sessions(
     sessions: Sequence[Session],
     config: InferenceConfig | None = None,
     progress: bool = True,
-    channel: int | None = None,
 ) -> Iterator[Diarization | Failure]:
     """Results as they are ready, short sessions first; one bad recording spoils no other.
 
@@ -282,13 +281,12 @@ def diarize_sessions(
         sessions: what to diarize.
         config: default: what the model recommends.
         progress: tell how far it is on standard error.
-        channel: of recordings with several, from 0; None is their mean.
     """
     config = config or InferenceConfig.of(diarizer)
     jobs = []
     for session in sessions:
         try:
-            jobs.append(_open(session, diarizer, config, channel))
+            jobs.append(_open(session, diarizer, config))
         except DiarizeError as error:
             yield Failure(session.session_id, str(error))
     yield from _run(diarizer, sorted(jobs, key=lambda j: j.num_samples), config, progress)
@@ -313,11 +311,9 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def _open(
-    session: Session, diarizer: Diarizer, config: InferenceConfig, channel: int | None
-) -> _Job:
+def _open(session: Session, diarizer: Diarizer, config: InferenceConfig) -> _Job:
     """Check a session's span against its recording, and plan its windows."""
-    recording = open_recording(session.audio, session.frame_shift, channel)
+    recording = open_recording(session.audio, session.frame_shift, session.channel)
     name = f"{session.where}: session {session.session_id!r}"
     refuse_unheard(name, recording.kind, diarizer.hears)
     end = recording.duration if session.duration is None else session.offset + session.duration

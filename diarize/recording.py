@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diarize.audio import SAMPLE_RATE, AudioInfo, audio_info, read_audio
+from diarize.audio import SAMPLE_RATE, AudioInfo, audio_info, check_channel, read_audio
 from diarize.errors import FeatureError, ManifestError
 from diarize.features import FeatureInfo, feature_info, read_features
 from diarize.frames import FrameGrid
@@ -164,12 +164,14 @@ def open_recording(
         channel: of audio with several, from 0; None is their mean.
 
     Raises:
-        AudioError: if it is missing or cannot be read as audio.
+        AudioError: if it is missing, cannot be read as audio, or has no such channel.
         FeatureError: if it is missing or holds no features, or a channel of them is asked for.
     """
     path = Path(path)
     if frame_shift is None:
-        return Recording(path, audio_info(path), channel=channel)
+        header = audio_info(path)
+        check_channel(path, header, channel)
+        return Recording(path, header, channel=channel)
     info = feature_info(path)
     if channel is not None:
         raise FeatureError(

@@ -10,10 +10,10 @@
 #
 # The run.sh sets: recipe, its folder; splits, those to score; microphone and reference, those to
 # score with; condition, options of diarize score that are conventional; training and validation,
-# splits to train with, where there are any; hears, options of diarize infer for its recordings.
+# splits to train with, where there are any.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-corpus="" rttm=() model=default settings=() output=$here/exp/$recipe stage=0 stop_stage=3 asked=()
+corpus="" rttm=() model=default settings=() output=$here/exp/$recipe stage=0 stop_stage=3 asked=() options=()
 while [ $# -gt 0 ]; do
   case $1 in
     --corpus | --rttm | --split | --microphone | --reference | --model | --train | --output | \
@@ -26,7 +26,7 @@ while [ $# -gt 0 ]; do
     --split) asked+=("$2") ;; --microphone) microphone=$2 ;; --reference) reference=$2 ;;
     --model) model=$2 ;; --train) settings+=("$2") ;; --output) output=$2 ;;
     --stage) stage=$2 ;; --stop_stage) stop_stage=$2 ;;
-    --) shift; hears+=("$@"); break ;;
+    --) shift; options=("$@"); break ;;
     *) echo "run.sh: unknown option $1; see recipes/benchmark.sh" >&2; exit 2 ;;
   esac
   shift 2
@@ -74,7 +74,7 @@ if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
   mkdir -p "$output/sys"
   for split in "${splits[@]}"; do
     system=$systems.$split
-    command=(diarize infer --manifest "$data/$split.jsonl" --model "$model" "${hears[@]}")
+    command=(diarize infer --manifest "$data/$split.jsonl" --model "$model" "${options[@]}")
     if [ -s "$system/done" ] && [ "$(cat "$system/done")" = "${command[*]}" ] &&
       [ -z "$(find "$data/$split.jsonl" "$model" -newer "$system/done" 2> /dev/null)" ]; then
       continue

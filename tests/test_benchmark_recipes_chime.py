@@ -283,6 +283,7 @@ def test_all_conditions_are_test_but_for_their_first_sessions(
     assert {session.extra["condition"] for session in sessions} == set(CONDITIONS)
     for session in sessions:
         assert truth(session) == [(0.5, 1.75, "1089"), (1.5, 2.5, "121")]
+        assert session.channel == 0
         condition, number = session.session_id.split("_session")
         assert session.audio.parts[-4:-1] == (
             condition, f"overlap_ratio_{CONDITIONS[condition].format(number)}", "record",
@@ -295,7 +296,7 @@ def test_a_condition_is_a_split(libricss: Path, tmp_path: Path) -> None:
     options = ("--split", "0S", "--microphone", "clean")
     sessions = prepared("libricss", libricss, tmp_path / "data", *options)
     assert [session.session_id for session in sessions] == [f"0S_session{n}" for n in range(1, 10)]
-    assert {session.audio.name for session in sessions} == {"mix.wav"}
+    assert {(session.audio.name, session.channel) for session in sessions} == {("mix.wav", None)}
 
 
 def test_what_libricss_lacks_is_named(

@@ -172,13 +172,15 @@ def test_alimeeting_near_is_the_mean_of_the_headsets(alimeeting: Path, tmp_path:
     assert first.audio.resolve() == tmp_path / "data" / "audio" / "train" / "R0003_M0046.flac"
     waveform = read_audio(first.audio)
     assert waveform[:: 16000 // 2][:3] == pytest.approx([0.6] * 3, abs=1e-4)
+    assert first.channel is None
     assert waveform[[-1, -16000 // 10 - 1]] == pytest.approx([0.1, 0.3], abs=1e-4)
 
 
-def test_alimeeting_far_has_all_channels(alimeeting: Path, tmp_path: Path) -> None:
-    first, *_ = prepared("alimeeting", alimeeting, tmp_path / "data")
-    assert first.audio.name == "R8002_M8002_MS800.wav"
-    assert soundfile.info(first.audio).channels == 8
+def test_alimeeting_far_is_the_first_of_all_channels(alimeeting: Path, tmp_path: Path) -> None:
+    sessions = prepared("alimeeting", alimeeting, tmp_path / "data")
+    assert sessions[0].audio.name == "R8002_M8002_MS800.wav"
+    assert soundfile.info(sessions[0].audio).channels == 8
+    assert {session.channel for session in sessions} == {0}
 
 
 @pytest.mark.parametrize("microphone", ["far", "near"])

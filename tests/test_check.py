@@ -185,6 +185,21 @@ def test_what_is_worth_knowing_is_a_note_and_no_fault(corpus):
     ]
 
 
+def test_a_channel_that_is_named_is_there_and_no_note(corpus):
+    corpus.audio("a.wav", channels=2)
+    corpus.audio("b.wav", channels=2, sample_rate=8000)
+    for name in ("a", "b"):
+        for channel in (0, 1):
+            corpus.line(f"{name}.wav", session_id=f"{name}{channel}", channel=channel)
+    note = "m.jsonl:3: note: b.wav has 8000 Hz; reading changes that to 16000 Hz."
+    assert corpus.check() == [[], [note]]
+    corpus.line("a.wav", session_id="a2", channel=2)
+    assert corpus.fault() == (
+        "m.jsonl:5: a.wav: channel 2 is asked for, but there are 2, counted from 0. Choose 0 to 1, "
+        "or none for their mean."
+    )
+
+
 def test_a_reference_of_faulty_lines_alone_does_not_mean_silence(corpus):
     corpus.audio("a.wav")
     corpus.text("a.rttm", "SPEAKER a 1 5\n")

@@ -357,11 +357,17 @@ def test_pictures_show_the_span_the_channel_and_the_reference(
     told = rttm(tmp_path / "ref.rttm", part=[Turn(0.5, 1.75, "ann"), Turn(2.0, 3.0, "bob")])
     sessions = [
         Session("part", tmp_path / "x.wav", offset=1.0, duration=1.5, rttm=told),
-        Session("whole", tmp_path / "x.wav"),
+        Session("whole", tmp_path / "x.wav", channel=0),
     ]
     write_manifest(tmp_path / "m.jsonl", sessions)
     arguments = ["infer", "--manifest", str(tmp_path / "m.jsonl"), "--model", model]
-    assert main([*arguments, "--channel", "1", "--picture", str(tmp_path / "pictures")]) == 0
+    arguments += ["--picture", str(tmp_path / "pictures"), "--posteriors", str(tmp_path / "npz")]
+    assert main(arguments) == 0
+    assert drawn["whole"][2].max() == 0 and drawn["part"][2][-1, 1] == pytest.approx(0.125, 1e-2)
+    made = [read_posteriors(tmp_path / "npz" / f"{n}.npz").made_by for n in ("part", "whole")]
+    assert [facts["channel"] for facts in made] == [None, 0]
+    capsys.readouterr()
+    assert main([*arguments, "--channel", "1"]) == 0  # whatever lines say
     path, span, waveform, turns, reference = drawn["part"]
     assert path == tmp_path / "pictures" / "part.png" and span == Segment(1.0, 2.5)
     assert (waveform[0, 0], waveform[-1, 1]) == pytest.approx((0.1, 0.25), abs=1e-3)
@@ -370,6 +376,8 @@ def test_pictures_show_the_span_the_channel_and_the_reference(
     written = [(float(line[3]), line[7]) for line in lines if line[1] == "part"]
     assert [(turn.start, turn.speaker) for turn in turns] == written and written
     assert drawn["whole"][1] == Segment(0.0, 3.0) and drawn["whole"][4] is None
+    assert drawn["whole"][2][-1, 1] == pytest.approx(0.3, abs=1e-3)
+    assert read_posteriors(tmp_path / "npz" / "whole.npz").made_by["channel"] == 1
 
 
 def test_json_of_several_sessions_is_json_lines(
@@ -426,7 +434,7 @@ def test_what_is_done_is_handed_over_when_the_rest_is_not(
 
     real = inference.diarize_sessions
 
-    def stopping(diarizer, sessions, config, channel):
+    def stopping(diarizer, sessions, config):
         yield from real(diarizer, sessions[:2], config, progress=False)
         raise ending
 

@@ -14,7 +14,7 @@ from staged import stage as staged
 from diarize.cli import main
 from diarize.formats.posteriors import Posteriors, read_posteriors, write_posteriors
 from diarize.formats.rttm import write_rttm
-from diarize.manifest import Session, write_manifest
+from diarize.manifest import Session, read_manifest, write_manifest
 from diarize.postprocess import PostprocessConfig, load_postprocess, to_turns
 from diarize.tune import Labelled
 
@@ -76,7 +76,8 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
     command = stage(tmp_path, [hidden(0), hidden(1)], **facts)
     refused([*command, "--model", "yours"], capsys, "h0.npz: was made with model=mine, not yours")
     refused([*command, "--window", "60"], capsys, r"h0.npz: was made with window=90.0, not 60.0 as")
-    refused([*command, "--channel", "1"], capsys, "with channel=None, not 1 as is asked. Leave")
+    message = "h0.npz: is of the mean of all channels, but session 'h0' of .*:1 is of channel 1. Re"
+    refused([*command, "--channel", "1"], capsys, message)
     own = read_posteriors(tmp_path / "h1.npz")
     settings = {"window": 90.0, "batch_size": 8, "postprocess": {"onset": 0.3}}
     write_posteriors(tmp_path / "h1.npz", replace(own, made_by=facts | {"inference": settings}))
@@ -92,6 +93,19 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
     refused(command, capsys, r"frames of session 'h0' last 0.08 s, but those of 'h1' 0.32 s")
     write_posteriors(tmp_path / "h1.npz", replace(own, posterior=own.posterior * np.nan))
     refused(command, capsys, r"h1.npz: frame 0 .*nan.* but a posterior lies between 0 and 1")
+
+
+def test_sessions_may_be_of_different_channels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = stage(tmp_path, [hidden(0), hidden(1)], model="mine")
+    own = read_posteriors(tmp_path / "h1.npz")
+    write_posteriors(tmp_path / "h1.npz", replace(own, made_by={**own.made_by, "channel": 1}))
+    message = "h1.npz: is of channel 1, but session 'h1' of .*:2 is of the mean of all channels."
+    refused(command, capsys, message)
+    first, second = read_manifest(tmp_path / "dev.jsonl")
+    write_manifest(tmp_path / "dev.jsonl", [first, replace(second, channel=1)])
+    assert main([*command, "--folds", "0"]) == 0
 
 
 def test_manifests_that_cannot_be_tuned_on(

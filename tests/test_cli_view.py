@@ -125,6 +125,14 @@ def test_what_does_not_belong_together_is_told(capsys: pytest.CaptureFixture) ->
     assert "two.jsonl:2: session 'talk' is of else.wav, but at two.jsonl:1 of talk.wav" in refused(
         capsys, "hyp.rttm", "--manifest", "two.jsonl"
     )
+    write_manifest("two.jsonl", [Session("talk", Path("talk.wav"), channel=c) for c in (0, None)])
+    assert "'talk' is of talk.wav, but at two.jsonl:1 of channel 0 of talk.wav. Give" in refused(
+        capsys, "hyp.rttm", "--manifest", "two.jsonl"
+    )
+    write_manifest("two.jsonl", [Session("talk", Path("talk.wav"))])
+    assert "talk.wav: channel 1 is asked for, but there are 1, counted from 0." in refused(
+        capsys, "hyp.rttm", "--manifest", "two.jsonl", "--channel", "1"
+    )
 
 
 def test_missing_files_are_told(capsys: pytest.CaptureFixture) -> None:

@@ -43,6 +43,26 @@ def test_utterances_are_cut_by_offset_and_duration(tmp_path: Path) -> None:
     assert np.array_equal(corpus.utterance(0, 7900), corpus.utterance(0)[7900:])
 
 
+def test_lines_may_hear_channels_of_one_recording(tmp_path: Path) -> None:
+    samples = np.arange(-8000, 8000, dtype=np.int16)
+    soundfile.write(tmp_path / "a.wav", np.stack([samples, 2 * samples], axis=1), SAMPLE_RATE)
+    line = {"audio_filepath": "a.wav", "speaker": "x"}
+    heard = {}
+    for channel in (1, None, 0):  # each line in a manifest and a cache entry of its own
+        lines = [line | {"channel": channel}]
+        manifest = write_lines(tmp_path / "m.jsonl", lines)
+        heard[channel] = Corpus.from_manifest(manifest, tmp_path / "cache").samples
+    assert np.array_equal(heard[0], samples) and np.array_equal(heard[1], 2 * samples)
+    assert np.abs(heard[None] - 1.5 * samples).max() <= 0.5
+    lines = [line | {"channel": channel, "duration": 0.5} for channel in (1, 0)]
+    corpus = Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", lines), tmp_path / "cache")
+    for index, wanted in enumerate([2 * samples[:8000], samples[:8000]]):
+        assert np.array_equal(corpus.utterance(index) * 32768, wanted)
+    lines = [line | {"channel": 2}]
+    with pytest.raises(AudioError, match=r"m\.jsonl:1: .*a\.wav: channel 2 is asked for, but ther"):
+        Corpus.from_manifest(write_lines(tmp_path / "m.jsonl", lines), tmp_path / "cache")
+
+
 def test_samples_are_rounded_to_the_nearest_step_and_clipped(tmp_path: Path) -> None:
     values = np.array([0.4, 0.6, -0.4, -0.6, 32767.4, 40000.0, -40000.0]) / 32768
     soundfile.write(tmp_path / "a.wav", values.astype(np.float32), SAMPLE_RATE, "FLOAT")
@@ -286,6 +306,9 @@ def test_recordings_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(corpus_module, "read_audio", fail)
         assert np.array_equal(decoded_recording(path, tmp_path / "cache"), decoded)
+    one = decoded_recording(path, tmp_path / "cache", channel=1)
+    assert np.array_equal(one, samples // 2 * 2)
+    assert np.array_equal(decoded_recording(path, tmp_path / "cache"), decoded)
     soundfile.write(path, samples[:1000], SAMPLE_RATE)
     assert decoded_recording(path, tmp_path / "cache").tolist() == samples[:1000].tolist()
     assert all(corpus_module.CACHED.fullmatch(p.name) for p in (tmp_path / "cache").iterdir())

@@ -216,11 +216,20 @@ def test_other_rates_and_channels_are_heard_alike(tmp_path: Path):
         for turns in (
             diarize_file(ToneDiarizer(), audio),
             diarize_waveform(ToneDiarizer(), stereo, 44100).turns,
-            next(diarize_sessions(ToneDiarizer(), [Session("s", audio)], None, False, 1)).turns,
+            diarize_session(ToneDiarizer(), Session("s", audio, channel=1)).turns,
         )
     )
     assert first == in_memory and len(first) == len(turns_of(LONG))
     assert silent == set()
+
+
+def test_each_session_hears_its_channel(tmp_path: Path):
+    audio = write(tmp_path / "two.wav", np.stack([played(LONG), 0 * played(LONG)], axis=1))
+    sessions = [Session(f"s{channel}", audio, channel=channel) for channel in (0, 1, 2)]
+    found = {r.session_id: r for r in diarize_sessions(ToneDiarizer(), sessions, None, False)}
+    assert read(found["s0"].turns) == turns_of(LONG) and found["s1"].turns == []
+    assert isinstance(found["s2"], Failure)
+    assert "two.wav: channel 2 is asked for, but there are 2, counted from 0" in found["s2"].reason
 
 
 def test_one_bad_file_is_reported_and_the_others_are_done(tmp_path: Path):

@@ -338,6 +338,11 @@ def test_what_kaldi_cannot_hold_is_refused(recordings, tmp_path):
         r"which lasts 8\.00 s\. .*to-lhotse",
         Session("s", x, 2.0, where="m:1"),
     )
+    soundfile.write(tmp_path / "two.wav", np.zeros((16000, 2)), 16000)
+    refused(
+        r"m:1: hears channel 1 of .*two\.wav, but a recording of Kaldi is a whole file\. Write",
+        Session("s", tmp_path / "two.wav", channel=1, where="m:1"),
+    )
     refused(r"goes from 0\.00 s to 7\.50 s, but", Session("s", x, 0.0, 7.5))
     refused(
         r"'s' goes from 1\.00 s to 8\.50 s, but its audio lasts 8\.00 s", Session("s", x, 1.0, 7.5)

@@ -128,8 +128,13 @@ def unusual(kind, recordings, cut):
         return cut.append(cut)
     if kind == "several channels":
         return lhotse.Recording.from_file(recordings / "stereo.wav").to_cut()
-    if kind == "one of several channels":
-        whole = lhotse.Recording.from_file(recordings / "stereo.wav")
+    if kind == "other channels":
+        source = lhotse.AudioSource("file", [1, 2], str(recordings / "stereo.wav"))
+        whole = lhotse.Recording("r", [source], 16000, 128000, 8.0)
+        return lhotse.MonoCut("one", 0.0, 1.0, 1, recording=whole)
+    if kind == "several files":
+        sources = [lhotse.AudioSource("file", [n], f"{n}.wav") for n in (0, 1)]
+        whole = lhotse.Recording("r", sources, 16000, 128000, 8.0)
         return lhotse.MonoCut("one", 0.0, 1.0, 1, recording=whole)
     if kind == "padding":
         return lhotse.cut.PaddingCut("pad", 1.0, 16000, -23.0, num_samples=16000)
@@ -151,10 +156,8 @@ def unusual(kind, recordings, cut):
         ("several channels", r"cut '.*' is a MultiCut, but a session is 1 span"),
         ("padding", r"cut 'pad' is a PaddingCut, but a session is 1 span"),
         ("features", r"cut 'rows' is only features, but a session is 1 span"),
-        (
-            "one of several channels",
-            r"cut 'one': 'stereo' has 2 channels in 1 files, but a session",
-        ),
+        ("other channels", r"cut 'one': 'r' calls its channels \[1, 2\], but they are counted fr"),
+        ("several files", r"cut 'one': 'r' lies in 2 files, but a session is a span of 1\. Write"),
         ("speed", r"cut '.*': '.*' sounds other than its file, by Speed, but files are read as"),
         ("memory", r"cut 'no file': 'r' lies in memory, but recordings are read from files\. Wr"),
         ("command", r"cut 'no file': 'r' lies in command, but recordings are read from files\."),
@@ -232,6 +235,28 @@ def test_activity_that_lhotse_draws_is_that_of_the_session(tmp_path, recordings)
         wanted = np.zeros(64000)
         wanted[first:last] = 1
         np.testing.assert_array_equal(drawn[row], wanted)
+
+
+@pytest.mark.parametrize("utterances", [False, True])
+def test_a_channel_is_that_of_the_cut(tmp_path, recordings, utterances):
+    write_rttm(tmp_path / "ref.rttm", {f"talk{c}": TURNS for c in (0, 1)})
+    stereo, rttm = recordings / "stereo.wav", None if utterances else tmp_path / "ref.rttm"
+    speaker = "ann" if utterances else None
+    lines = [
+        Session(f"talk{c}", stereo, 2.0, 4.0, rttm, speaker=speaker, channel=c) for c in (0, 1)
+    ]
+    to_lhotse(lines, tmp_path / "cuts.jsonl")
+    for channel, cut in enumerate(lhotse.CutSet.from_file(tmp_path / "cuts.jsonl")):
+        lhotse.qa.validate(cut)
+        heard = read_audio(stereo, 2.0, 4.0, channel)
+        np.testing.assert_array_equal(cut.load_audio(), heard[None])
+    back = from_lhotse(tmp_path / "cuts.jsonl", None, utterances, tmp_path / "back")
+    told = [(s.session_id, s.audio, s.offset, s.duration, s.channel) for s in back]
+    assert told == [(f"talk{c}", stereo, 2.0, 4.0, c) for c in (0, 1)]
+    whole = lhotse.RecordingSet.from_recordings([lhotse.Recording.from_file(stereo)])
+    whole.to_file(tmp_path / "recordings.jsonl")
+    with pytest.raises(ManifestError, match=r"'stereo' has 2 channels, of which lhotse hears all"):
+        from_lhotse(tmp_path / "recordings.jsonl")
 
 
 def rounded(turns):
@@ -324,5 +349,8 @@ def test_what_a_cut_cannot_hold_is_refused(tmp_path, recordings):
     )
     refused(r"m:1: .*stereo\.wav has 2 channels, of which .* but a cut takes 1\.",
             Session("s", recordings / "stereo.wav", where="m:1"))  # fmt: skip
+    refused(r"m:1: .*stereo\.wav: channel 2 is asked for, but there are 2, counted from 0",
+            Session("s", recordings / "stereo.wav", where="m:1", channel=2),
+            error=AudioError)  # fmt: skip
     refused(r"'s' goes from 9\.00 s to 8\.00 s, but its audio lasts 8\.00 s", Session("s", x, 9.0))
     refused(r"gone\.wav: cannot be read", Session("s", Path("gone.wav")), error=AudioError)

@@ -117,6 +117,8 @@ def test_lines_keep_their_order_and_empty_ones_still_count(manifest):
         ({"duration": 10**400}, r"'duration' is 10+\.\.\., but seconds are finite"),
         ({"num_speakers": 2.5}, r"'num_speakers' is 2\.5, but it must be a whole number"),
         ({"num_speakers": "two"}, r"'num_speakers' is \"two\", but it must be a whole number"),
+        ({"channel": -1}, r"'channel' is -1, but it must be a whole number, 0 or more, or null"),
+        ({"channel": "1"}, r"'channel' is \"1\", but it must be a whole number"),
         ({"rttm_filepath": ["a"]}, r"'rttm_filepath' is \[\"a\"\], but it must be a path"),
         ({"session_id": ["a"]}, r"'session_id' is \[\"a\"\], but it must be a name"),
         ({"speaker": " "}, r"'speaker' is \" \", but it must be a name"),
@@ -186,6 +188,7 @@ SESSIONS = st.builds(
     rttm=st.none() | st.just(Path("ref.rttm")),
     speaker=st.none() | st.text("xyz ", min_size=1).filter(str.strip),
     num_speakers=st.none() | st.integers(0, 20),
+    channel=st.none() | st.integers(0, 7),
     extra=st.dictionaries(st.text("klm", min_size=1), st.none() | st.integers() | st.text("ü 日")),
 )
 
@@ -389,6 +392,10 @@ def test_a_frame_shift_beside_audio_is_carried(manifest):
             {"audio_filepath": "x/a.wav", "feature_filepath": "a.npz", "frame_shift": 0.1},
             "has 'audio_filepath' \"a.wav\" and 'feature_filepath' \"a.npz\", but a session has "
             "one recording. Leave one out.",
+        ),
+        (
+            {"feature_filepath": "a.npy", "frame_shift": 0.1, "channel": 0},
+            "has 'feature_filepath' and 'channel' 0, but features have none. Leave the channel out",
         ),
     ],
 )

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from ramps import CLOCK, HEARS, TURNS, seconds, span, write_ramp, write_rows
 
 from diarize.activity import from_turns
 from diarize.data import BatchSizes, DrawConfig, Example, WindowPool, open_sessions
-from diarize.errors import ConfigError, ManifestError
+from diarize.errors import AudioError, ConfigError, ManifestError
 from diarize.formats.rttm import write_rttm
 from diarize.formats.uem import write_uem
 from diarize.manifest import Session
@@ -174,6 +175,23 @@ def test_decoded_recordings_have_the_same_windows(
         assert one.turns == other.turns and one.signal.dtype == np.float32
         assert np.abs(one.signal - other.signal).max() <= 0.51 / 32768
     assert len(list((tmp_path / "cache" / "diarize").iterdir())) == 1
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_session_hears_its_channel(
+    session: Session, cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wanted = pool(session, window=2.0).example(0, 3).signal
+    ramp, rate = soundfile.read(session.audio)
+    soundfile.write(tmp_path / "two.wav", np.stack([0 * ramp, ramp], axis=1), rate)
+    for channel, share in ((1, 1.0), (0, 0.0), (None, 0.5)):
+        line = replace(session, audio=tmp_path / "two.wav", channel=channel)
+        heard = WindowPool(open_sessions([line], cache), 2.0, ANYWHERE, [1]).example(0, 3).signal
+        assert np.abs(heard - share * wanted).max() <= 1.01 / 32768
+    line = replace(line, channel=2, where="m:1")
+    with pytest.raises(AudioError, match=r"m:1: .*two\.wav: channel 2 is asked for, but there are"):
+        open_sessions([line], cache)
 
 
 def test_features_are_not_decoded(features: Session) -> None:

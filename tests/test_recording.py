@@ -85,3 +85,9 @@ def test_features_have_no_channels_and_are_no_audio(rows: Path, audio: Path) -> 
         open_recording(rows)
     with pytest.raises(FeatureError, match=r"a\.wav: begins with b'RIFF', but an array is"):
         open_recording(audio, 0.04)
+
+
+def test_a_channel_that_is_not_there_is_told_before_anything_is_read(audio: Path) -> None:
+    assert open_recording(audio, channel=1).channel == 1
+    with pytest.raises(AudioError, match=r"channel 2 is asked for, but there are 2, counted from"):
+        open_recording(audio, channel=2)

@@ -203,6 +203,17 @@ def test_other_rates_are_not_read(folder: Path) -> None:
         open_shards(str(folder))
 
 
+def test_a_shard_holds_the_channel_of_a_session(sessions: list[Session], tmp_path: Path) -> None:
+    (wanted,) = open_sessions(sessions[1:2])
+    waveform, rate = soundfile.read(sessions[1].audio)
+    soundfile.write(tmp_path / "two.wav", np.stack([0 * waveform, waveform], axis=1), rate)
+    line = replace(sessions[1], audio=tmp_path / "two.wav", channel=1)
+    write_shards([line], tmp_path / "one", 5.0, show=False)
+    (found,) = open_shards(str(tmp_path / "one"))
+    heard = found.example().signal
+    assert np.abs(heard - wanted.example().signal).max() <= 1.01 / 32768
+
+
 def test_what_shards_cannot_hold(sessions: list[Session], folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"has 0 lines, but shards hold at least 1"):
         write_shards([], tmp_path / "new", 5.0)

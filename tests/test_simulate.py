@@ -233,6 +233,9 @@ def test_manifests_name_speech_noise_and_rooms(tmp_path: Path) -> None:
     assert maker.noise is not None and maker.noise.length.tolist() == [3 * SAMPLE_RATE]
     assert np.array_equal(maker.rooms[0], response[80:240])
     assert maker.seed == 3
+    one = write_room(tmp_path, response, offset=0.005, duration=0.01, channel=1)
+    maker = Simulator.from_manifests(config, speech, noise, one, 3, tmp_path / "cache")
+    assert np.array_equal(maker.rooms[0], response[80:240, 1:])
 
 
 def test_a_silent_room_is_refused(tmp_path: Path) -> None:

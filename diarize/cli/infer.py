@@ -64,7 +64,10 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def add_judging(parser: argparse.ArgumentParser) -> None:
     """Declare how recordings are judged; `asked_config` reads the flags."""
-    parser.add_argument("--channel", metavar="N", type=int, help="from 0; default: the mean of all")
+    parser.add_argument(
+        "--channel", metavar="N", type=int,
+        help="from 0; default: what the manifest names, else the mean of all",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--latency", metavar="NAME",
@@ -122,7 +125,7 @@ def run_infer(args: argparse.Namespace) -> int:
     kept = args.output != "-"
     told = kept or "json" in args.format or args.posteriors is not None
     making = made_by(args.model, diarizer, config) if told else {}
-    facts = facts_of(args, config, making)
+    facts = facts_of(config, making)
     diarizer.to(choose_device(args.device))
     by_id = {session.session_id: session for session in sessions}
     ready: dict[str, str] = {}
@@ -130,7 +133,7 @@ def run_infer(args: argparse.Namespace) -> int:
     num_joined = 0
     written: dict[str, str] = {}
     try:
-        for result in diarize_sessions(diarizer, sessions, config, channel=args.channel):
+        for result in diarize_sessions(diarizer, sessions, config):
             if isinstance(result, Failure):
                 failures.append(result)
                 continue
@@ -225,6 +228,8 @@ def _sessions(args: argparse.Namespace) -> "list[Session]":
                 f"{args.manifest}: has no sessions, but at least one is needed. "
                 "Is it the right file?"
             )
+    if args.channel is not None:
+        sessions = [replace(session, channel=args.channel) for session in sessions]
     check_ids(sessions, files=args.output != "-" or bool(args.posteriors or args.picture))
     return sessions
 
@@ -280,15 +285,13 @@ def asked_config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceCo
     return config
 
 
-def facts_of(
-    args: argparse.Namespace, config: "InferenceConfig", making: dict[str, Any]
-) -> dict[str, Any]:
-    """What posteriors depend on, and what was to be made of them."""
+def facts_of(config: "InferenceConfig", making: dict[str, Any]) -> dict[str, Any]:
+    """What posteriors of all sessions depend on, and what was to be made of them."""
     from diarize.latency import parse_latency
 
     in_windows = parse_latency(config.latency, config.latencies) is None
     speech = config.speech if in_windows else None
-    return making | {"channel": args.channel, "speech": speech, "presets": config.presets}
+    return making | {"speech": speech, "presets": config.presets}
 
 
 def asked_speakers(args: argparse.Namespace, recommended: "InferenceConfig") -> "InferenceConfig":
@@ -357,9 +360,9 @@ def _write_beside(
     """Write what else one session was asked to leave, each file whole or not at all."""
     name = result.session_id
     if args.posteriors is not None:
-        keep_posteriors(args.posteriors, result, facts)
+        keep_posteriors(args.posteriors, result, facts | {"channel": session.channel})
     if args.picture is not None:
-        _draw(result, session, args.picture / f"{name}.png", args.channel)
+        _draw(result, session, args.picture / f"{name}.png")
 
 
 def keep_posteriors(folder: Path, result: "Diarization", facts: dict[str, Any]) -> "Posteriors":
@@ -372,7 +375,7 @@ def keep_posteriors(folder: Path, result: "Diarization", facts: dict[str, Any]) 
     return posteriors
 
 
-def _draw(result: "Diarization", session: "Session", path: Path, channel: int | None) -> None:
+def _draw(result: "Diarization", session: "Session", path: Path) -> None:
     """Draw a session, reading its recording minute by minute."""
     import numpy as np
 
@@ -384,7 +387,7 @@ def _draw(result: "Diarization", session: "Session", path: Path, channel: int | 
     span = Segment(result.offset, result.offset + result.duration)
     minutes = max(round(result.duration / 60.0), 1)
     pieces = minutes if session.frame_shift is None else 1  # rows are few, whatever they last
-    recording = open_recording(session.audio, session.frame_shift, channel)
+    recording = open_recording(session.audio, session.frame_shift, session.channel)
     times = span.start + span.duration * np.arange(pieces + 1) / pieces
     places = [recording.sample_at(float(time)) for time in times]
     signal = np.concatenate(

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,17 +51,19 @@ def labelled_sessions(
     from diarize.manifest import reference_turns, scored_regions
     from diarize.tune import Labelled
 
-    sessions = _sessions(args.manifest)
+    sessions = _sessions(args.manifest, args.channel)
     truth = {s.session_id: (reference_turns(s), scored_regions(s)) for s in sessions}
     known, postprocess = _judged(args, sessions)
     return [Labelled(name, known[name], *truth[name]) for name in truth], postprocess
 
 
-def _sessions(manifests: Sequence[str]) -> "list[Session]":
-    """All sessions of all manifests."""
+def _sessions(manifests: Sequence[str], channel: int | None) -> "list[Session]":
+    """All sessions of all manifests, of the channel that was asked for."""
     from diarize.manifest import read_manifest
 
     sessions = [session for path in manifests for session in read_manifest(path)]
+    if channel is not None:
+        sessions = [replace(session, channel=channel) for session in sessions]
     if not sessions:
         raise ManifestError(
             f"{', '.join(manifests)}: no sessions, but at least one is needed. Is it the right "
@@ -111,9 +114,19 @@ def _stored(args: argparse.Namespace, sessions: "Sequence[Session]") -> "dict[st
 
 
 def _check_span(path: Path, found: "Posteriors", session: "Session") -> None:
-    """See that posteriors are those of the session's span."""
+    """See that posteriors are those of the session's span and channel."""
     from diarize.recording import open_recording
 
+    made_of = found.made_by.get("channel")
+    if made_of != session.channel:
+        made, wants = (
+            "the mean of all channels" if channel is None else f"channel {channel}"
+            for channel in (made_of, session.channel)
+        )
+        raise PosteriorError(
+            f"{path}: is of {made}, but session {session.session_id!r} of {session.where} is of "
+            f"{wants}. Remove the file, or give another folder for --posteriors."
+        )
     offset, duration = session.offset, session.duration
     if duration is None and session.audio.exists():
         duration = open_recording(session.audio, session.frame_shift).duration - offset
@@ -147,7 +160,7 @@ def _check_asked(path: Path, facts: Mapping[str, Any], args: argparse.Namespace)
     from diarize.experiment import differences
 
     names = ("latency", "window", "overlap", "num_speakers", "max_speakers")
-    flags = {name: getattr(args, name) for name in ("model", "channel", *names)}
+    flags = {name: getattr(args, name) for name in ("model", *names)}
     asked = {name: value for name, value in flags.items() if value is not None}
     made = {**facts.get("inference", {}), **facts}
     different = differences({name: made.get(name) for name in asked}, asked)
@@ -159,10 +172,10 @@ def _check_asked(path: Path, facts: Mapping[str, Any], args: argparse.Namespace)
 
 
 def _deciding(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides posteriors, of all that is said of their making."""
+    """What decides posteriors, of all that is said of their making and is no session's own."""
     settings = facts.get("inference", {})
     kept = {k: v for k, v in settings.items() if k not in ("batch_size", "postprocess")}
-    return {**facts, "inference": kept}
+    return {**{k: v for k, v in facts.items() if k != "channel"}, "inference": kept}
 
 
 def _judge(
@@ -185,11 +198,13 @@ def _judge(
     keep_freed_memory()
     diarizer = Diarizer.from_pretrained(model).to(choose_device(args.device))
     config = asked_config(args, diarizer)
-    facts = facts_of(args, config, made_by(model, diarizer, config))
+    facts = facts_of(config, made_by(model, diarizer, config))
     for name, posteriors in known.items():
         _check_same(args.posteriors / f"{name}.npz", posteriors.made_by, f"asked of {model}", facts)
     failures = []
-    for result in diarize_sessions(diarizer, sessions, config, channel=args.channel):
+    channels = {session.session_id: session.channel for session in sessions}
+    for result in diarize_sessions(diarizer, sessions, config):
+        facts = {**facts, "channel": channels[result.session_id]}
         if isinstance(result, Failure):
             failures.append(result)
         elif args.posteriors is not None:

@@ -114,8 +114,8 @@ def run_stream(args: argparse.Namespace) -> int:
         rows = None
         if args.posteriors is not None:
             place = args.posteriors / f"{name}.npz"
-            facts = facts_of(args, config, made_by(args.model, diarizer, config))
-            facts |= {"streamed": args.latency, "speech": None}
+            facts = facts_of(config, made_by(args.model, diarizer, config))
+            facts |= {"channel": args.channel, "streamed": args.latency, "speech": None}
             rows = kept.enter_context(_posteriors(place, stream, diarizer, facts))
         if args.output is not None:
             kept.callback(lambda: write_rttm(args.output, {name: in_order(told)}))

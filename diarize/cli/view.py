@@ -50,7 +50,10 @@ def add_view(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--allow-missing", action="store_true",
         help="count a session that the reference lacks as all false alarm",
     )  # fmt: skip
-    parser.add_argument("--channel", metavar="N", type=int, help="from 0; default: the mean of all")
+    parser.add_argument(
+        "--channel", metavar="N", type=int,
+        help="from 0; default: what the manifest names, else the mean of all",
+    )  # fmt: skip
     parser.add_argument(
         "-o", "--output", metavar="PAGE", type=Path, required=True, help="an HTML file to write"
     )
@@ -77,6 +80,8 @@ def run_view(args: argparse.Namespace) -> int:
 
         name = _only(args, hypotheses, "--audio is one recording", "--manifest")
         recordings = {name: Session(name, args.audio, where=str(args.audio))}
+    if args.channel is not None:
+        recordings = {n: replace(of, channel=args.channel) for n, of in recordings.items()}
     write_page(
         args.output,
         hypotheses,
@@ -85,7 +90,6 @@ def run_view(args: argparse.Namespace) -> int:
         None if truth is None else read_regions(args.uem, truth, hypotheses).sessions,
         recordings,
         _posteriors(args, hypotheses),
-        args.channel,
         args.allow_missing,
         show=True,
     )
@@ -102,16 +106,22 @@ def _listed(manifest: Path) -> "dict[str, Session]":
     sessions: dict[str, Session] = {}
     for session in read_manifest(manifest):
         before = sessions.setdefault(session.session_id, session)
-        if before.audio != session.audio:
+        if _heard(before) != _heard(session):
             raise ManifestError(
-                f"{session.where}: session {session.session_id!r} is of {session.audio}, but at "
-                f"{before.where} of {before.audio}. Give one of them another 'session_id'."
+                f"{session.where}: session {session.session_id!r} is of {_heard(session)}, but at "
+                f"{before.where} of {_heard(before)}. Give one of them another 'session_id'."
             )
         if before is not session:
             start, end = min(before.offset, session.offset), max(before.end, session.end)
             lasts = None if end == float("inf") else end - start
             sessions[session.session_id] = replace(before, offset=start, duration=lasts)
     return sessions
+
+
+def _heard(session: "Session") -> str:
+    """Its recording, in words."""
+    one = "" if session.channel is None else f"channel {session.channel} of "
+    return f"{one}{session.audio}"
 
 
 def _refuse_unlisted(

@@ -170,7 +170,7 @@ class DecodedRecording(Recording):
         Raises:
             AudioError: if it cannot be decoded, or there is no room for it.
         """
-        samples = _decoded(self.path)[first : first + count]
+        samples = _decoded(self.path, channel=self.channel)[first : first + count]
         return samples.astype(np.float32) / np.float32(32768)
 
 
@@ -219,11 +219,11 @@ def _columns(path: Path, stamp: int) -> dict[str, Columns]:
     return read_columns(path)
 
 
-def _open_decoded(path: Path, frame_shift: float | None) -> Recording:
-    recording = open_recording(path, frame_shift)
+def _open_decoded(path: Path, frame_shift: float | None, channel: int | None) -> Recording:
+    recording = open_recording(path, frame_shift, channel)
     if recording.kind != AUDIO:
         return recording
-    return DecodedRecording(recording.path, recording.header)
+    return DecodedRecording(recording.path, recording.header, channel=channel)
 
 
 def refuse_silent(stretches: Sequence[Stretch]) -> None:
@@ -276,7 +276,7 @@ def _whole(session: Session, open_once: Callable[..., Recording]) -> Stretch:
             "training and validation need references. Add it."
         )
     try:
-        recording = open_once(session.audio, session.frame_shift)
+        recording = open_once(session.audio, session.frame_shift, session.channel)
     except (AudioError, FeatureError) as error:
         raise type(error)(f"{session.where}: {error}") from None
     left = recording.duration - session.offset

@@ -109,7 +109,8 @@ def _write_shard(
         while left and (not written or written < duration):
             session, name = left.pop()
             try:
-                waveform = read_audio(session.audio, session.offset, session.duration)
+                span = session.offset, session.duration
+                waveform = read_audio(session.audio, *span, session.channel)
             except AudioError as error:
                 raise AudioError(f"{session.where}: {error}") from None
             lasts = waveform.size / SAMPLE_RATE

@@ -58,14 +58,14 @@ class _Check:
         self._ids: dict[tuple[str, float | None], Session] = {}
         self._names: dict[str, Session] = {}
         self._recordings: dict[
-            tuple[Path, float | None], Recording | AudioError | FeatureError
+            tuple[Path, float | None, int | None], Recording | AudioError | FeatureError
         ] = {}
         self._first: tuple[Session, Recording] | None = None
         self._turns: dict[Path, dict[str, list[RttmLine]] | RttmError] = {}
         self._regions: dict[Path, dict[str, list[UemLine]] | RttmError] = {}
         self._faulty: set[Path] = set()
         self._late: set[tuple[Path, int]] = set()
-        self._changes: dict[tuple[str, str], list[Session]] = {}
+        self._changes: dict[tuple[str, str], dict[Path, Session]] = {}
 
     def session(self, session: Session) -> None:
         """Look at one line and at what it names."""
@@ -84,11 +84,10 @@ class _Check:
     def changes(self) -> list[str]:
         """Notes on what reading changes about the audio, one for each kind of change."""
         notes = []
-        for (what, change), sessions in self._changes.items():
-            others = f", as {len(sessions) - 1} more files have" if len(sessions) > 1 else ""
-            notes.append(
-                f"{sessions[0].where}: note: {sessions[0].audio} has {what}{others}; {change}."
-            )
+        for (what, change), files in self._changes.items():
+            first = next(iter(files.values()))
+            others = f", as {len(files) - 1} more files have" if len(files) > 1 else ""
+            notes.append(f"{first.where}: note: {first.audio} has {what}{others}; {change}.")
         return notes
 
     def _id(self, session: Session) -> None:
@@ -116,7 +115,7 @@ class _Check:
             )
 
     def _recording(self, session: Session) -> Recording | None:
-        known = (session.audio, session.frame_shift)
+        known = (session.audio, session.frame_shift, session.channel)
         if known not in self._recordings:
             try:
                 recording = open_recording(*known)
@@ -165,10 +164,10 @@ class _Check:
             return
         if info.sample_rate != SAMPLE_RATE:
             change = (f"{info.sample_rate} Hz", f"reading changes that to {SAMPLE_RATE} Hz")
-            self._changes.setdefault(change, []).append(session)
-        if info.channels > 1:
+            self._changes.setdefault(change, {}).setdefault(session.audio, session)
+        if info.channels > 1 and session.channel is None:
             change = (f"{info.channels} channels", "reading takes their mean, or one if asked")
-            self._changes.setdefault(change, []).append(session)
+            self._changes.setdefault(change, {}).setdefault(session.audio, session)
 
     def _rttm(self, session: Session, path: Path, recording: Recording | None) -> None:
         is_new = path not in self._turns

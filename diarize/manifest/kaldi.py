@@ -283,8 +283,8 @@ def to_kaldi(sessions: Sequence[Session], folder: str | Path) -> list[Path]:
         The files.
 
     Raises:
-        ManifestError: for a session that is a part of its recording, lines that cannot be told
-            apart, names that a table cannot hold, or a folder that holds such files.
+        ManifestError: for a session that is a part or a channel of its recording, lines that cannot
+            be told apart, names that a table cannot hold, or a folder that holds such files.
         AudioError: if a recording cannot be read.
     """
     folder = Path(folder)
@@ -295,7 +295,15 @@ def to_kaldi(sessions: Sequence[Session], folder: str | Path) -> list[Path]:
                 "another."
             )
     gather = _Written.of_utterances if all_utterances(sessions) else _Written.of_sessions
-    texts = gather(sessions, headers(sessions)).texts()
+    infos = headers(sessions)
+    for session in sessions:
+        if session.channel is not None and infos[session.audio].channels > 1:
+            raise ManifestError(
+                f"{session.where}: hears channel {session.channel} of {session.audio}, but a "
+                "recording of Kaldi is a whole file. Write that channel to a file, or take "
+                "to-lhotse, whose cuts have one."
+            )
+    texts = gather(sessions, infos).texts()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_text(folder / name, text)

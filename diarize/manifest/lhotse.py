@@ -1,7 +1,8 @@
 """Lhotse's manifests: cuts, or recordings with supervisions, through lhotse itself.
 
 A cut is a span of a recording, and its supervisions say who speaks when, in seconds of the cut.
-Recordings are files of one channel: what lhotse would compute, fetch or mix is refused by name.
+Recordings are files, of which a cut hears one channel: what lhotse would compute, fetch or mix is
+refused by name.
 """
 
 import gzip
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diarize.audio import AudioInfo
+from diarize.audio import AudioInfo, check_channel
 from diarize.errors import ManifestError
 from diarize.files import replacing
 from diarize.manifest.exchange import (
@@ -40,6 +41,7 @@ class _Cut(NamedTuple):
     start: float
     duration: float
     supervisions: Sequence[Any]
+    channel: int | None = None
 
 
 def from_lhotse(
@@ -59,12 +61,19 @@ def from_lhotse(
         write_rttm: folder for ``SESSION.rttm``, made if need be.
 
     Raises:
-        ManifestError: if lhotse cannot read it, a cut is no span of a file of one channel, or
+        ManifestError: if lhotse cannot read it, a cut is no span of a channel of a file, or
             where references would have to be written and no folder is given.
     """
     cuts = list(_cuts(path, supervisions))
     sessions = [
-        Session(cut.name, _file(cut), cut.start, round(cut.duration, DECIMALS), where=cut.where)
+        Session(
+            cut.name,
+            _file(cut),
+            cut.start,
+            round(cut.duration, DECIMALS),
+            where=cut.where,
+            channel=cut.channel if cut.recording.num_channels > 1 else None,
+        )
         for cut in cuts
     ]
     if utterances:
@@ -77,6 +86,7 @@ def from_lhotse(
                 speaker=turn.speaker,
                 extra={"text": supervision.text} if supervision.text else {},
                 where=cut.where,
+                channel=session.channel,
             )
             for cut, session in zip(cuts, sessions, strict=True)
             for supervision in cut.supervisions
@@ -103,8 +113,8 @@ def to_lhotse(sessions: Sequence[Session], path: str | Path) -> None:
         path: ``*.jsonl``, or ``*.jsonl.gz``; written whole or not at all.
 
     Raises:
-        ManifestError: for a recording of several channels, lines that cannot be told apart, or
-            a path of another ending.
+        ManifestError: for a session that hears the mean of several channels, lines that cannot be
+            told apart, or a path of another ending.
         AudioError: if a recording cannot be read.
     """
     from lhotse import CutSet, MonoCut, SupervisionSegment
@@ -121,6 +131,7 @@ def to_lhotse(sessions: Sequence[Session], path: str | Path) -> None:
     for name, session in zip(ids, sessions, strict=True):
         start, end = span_in(session, infos[session.audio])
         recording = _recording(session, names[session.audio], infos[session.audio])
+        channel = session.channel or 0
         spoken = [Turn(start, end, session.speaker)] if session.speaker else turns.get(name, ())
         supervisions = [
             SupervisionSegment(
@@ -128,13 +139,16 @@ def to_lhotse(sessions: Sequence[Session], path: str | Path) -> None:
                 recording_id=recording.id,
                 start=round(turn.start, DECIMALS),
                 duration=round(turn.duration, DECIMALS),
+                channel=channel,
                 speaker=turn.speaker,
                 text=session.extra.get("text") if utterances else None,
             )
             for number, turn in enumerate(shift(spoken, -start))
         ]
         duration = round(end - start, DECIMALS)
-        cut = MonoCut(name, start, duration, 0, supervisions=supervisions, recording=recording)
+        cut = MonoCut(
+            name, start, duration, channel, supervisions=supervisions, recording=recording
+        )
         cuts.append(cut)
     rows = CutSet.from_cuts(cuts).to_dicts()
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
@@ -183,7 +197,8 @@ def _cuts(path: str | Path, supervisions: str | Path | None) -> Iterator[_Cut]:
                 f"{where} is {what}, but a session is 1 span of 1 recording with 1 channel. Write "
                 "what it sounds like to a file (cut.save_audio), and make a cut of that."
             )
-        yield _Cut(cut.id, where, cut.recording, cut.start, cut.duration, cut.supervisions)
+        span = cut.start, cut.duration, cut.supervisions
+        yield _Cut(cut.id, where, cut.recording, *span, cut.channel)
 
 
 def _load(path: str | Path) -> Any:
@@ -207,11 +222,15 @@ def _file(cut: _Cut) -> Path:
     kinds = sorted({source.type for source in recording.sources})
     if kinds != ["file"]:
         fault = f"lies in {' and '.join(kinds) or 'nothing'}, but recordings are read from files"
-    elif len(recording.sources) > 1 or recording.num_channels > 1:
+    elif len(recording.sources) > 1:
+        fault = f"lies in {len(recording.sources)} files, but a session is a span of 1"
+    elif recording.num_channels > 1 and cut.channel is None:
         fault = (
-            f"has {recording.num_channels} channels in {len(recording.sources)} files, but a "
-            "session has 1, or hears the mean of all"
+            f"has {recording.num_channels} channels, of which lhotse hears all and a session their "
+            "mean or, in a cut of its own, 1"
         )
+    elif recording.num_channels > 1 and recording.channel_ids != [*range(recording.num_channels)]:
+        fault = f"calls its channels {recording.channel_ids}, but they are counted from 0 here"
     elif recording.transforms:
         names = ", ".join(_name(transform) for transform in recording.transforms)
         fault = f"sounds other than its file, by {names}, but files are read as they are"
@@ -245,10 +264,11 @@ def _turns(cut: _Cut, supervisions: Sequence[Any]) -> list[Turn]:
 def _recording(session: Session, name: str, info: AudioInfo) -> Any:
     from lhotse import AudioSource, Recording
 
-    if info.channels > 1:
+    if info.channels > 1 and session.channel is None:
         raise ManifestError(
             f"{session.where}: {session.audio} has {info.channels} channels, of which a session "
-            "hears the mean, but a cut takes 1. Write that to a file."
+            "hears the mean, but a cut takes 1. Write that to a file, or name a 'channel'."
         )
-    source = AudioSource("file", [0], str(full_path(session.audio)))
+    check_channel(f"{session.where}: {session.audio}", info, session.channel)
+    source = AudioSource("file", [*range(info.channels)], str(full_path(session.audio)))
     return Recording(name, [source], info.sample_rate, info.num_samples, info.duration)

@@ -35,6 +35,7 @@ class Session:
         where: ``path:line`` of the manifest, for messages.
         ctm: file with its words; carried, never read.
         frame_shift: seconds per row of features; None where the recording is audio.
+        channel: of audio with several, the one that is heard, from 0; None is their mean.
     """
 
     session_id: str
@@ -49,6 +50,7 @@ class Session:
     where: str = field(default="manifest", compare=False)
     ctm: Path | None = None
     frame_shift: float | None = None
+    channel: int | None = None
 
     @property
     def end(self) -> float:
@@ -142,6 +144,7 @@ class _Line:
             where=self.where,
             ctm=self.path("ctm", folder),
             frame_shift=frame_shift,
+            channel=self.channel(frame_shift),
             extra=self.values,
         )
         return None if self.faults else session
@@ -182,6 +185,16 @@ class _Line:
             except ValueError as error:
                 self.fault(str(error))
         return frame_shift
+
+    def channel(self, frame_shift: float | None) -> int | None:
+        """The one that is heard, which features have not."""
+        channel = self.count("channel")
+        if channel is not None and frame_shift is not None:
+            self.fault(
+                f"has 'feature_filepath' and 'channel' {channel}, but features have none. Leave "
+                "the channel out."
+            )
+        return channel
 
     def path(self, kind: str, folder: Path, suffixes: Sequence[str] = PATH_SUFFIXES) -> Path | None:
         """The file of a kind, under the first of its keys that the line has."""
@@ -246,6 +259,7 @@ def _values(session: Session, folder: Path | None) -> dict[str, Any]:
         "frame_shift": session.frame_shift,
         "offset": session.offset,
         "duration": session.duration,
+        "channel": session.channel,
         "label": extra.pop("label", None),
         "text": extra.pop("text", None),
         "speaker": session.speaker,

@@ -29,6 +29,7 @@ class Labelled:
         turns: who spoke when, seconds of the recording.
         regions: what is scored; None is the whole recording.
         extra: further keys of its manifest line.
+        channel: of several in its one recording, the one that is heard, from 0; None is their mean.
     """
 
     session_id: str
@@ -36,6 +37,7 @@ class Labelled:
     turns: Sequence[Turn]
     regions: Sequence[Segment] | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+    channel: int | None = None
 
 
 def write_split(
@@ -87,6 +89,7 @@ def write_split(
             uem=folder / "uem" / split / f"{name}.uem",
             extra={**keys, **labelled.extra},
             where=str(place),
+            channel=labelled.channel,
         )
         sessions.append(session)
     notes = []

@@ -133,11 +133,16 @@ class Simulator:
 
 
 def _read_room(response: Session) -> Waveform:
-    """(sample, position): every channel of a room's responses."""
+    """(sample, position): every channel of a room's responses, or the one that is named."""
     try:
+        positions = (
+            range(audio_info(response.audio).channels)
+            if response.channel is None
+            else [response.channel]
+        )
         channels = [
             read_audio(response.audio, response.offset, response.duration, channel)
-            for channel in range(audio_info(response.audio).channels)
+            for channel in positions
         ]
     except AudioError as error:
         raise AudioError(f"{response.where}: {error}") from None

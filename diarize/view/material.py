@@ -55,7 +55,6 @@ def collect(
     reference: Sequence[Turn],
     session: Session | None,
     posteriors: Path | None,
-    channel: int | None,
 ) -> Material:
     """Open what belongs to a session.
 
@@ -66,7 +65,7 @@ def collect(
     recording = None
     span = Segment(0.0, max((turn.end for turn in (*hypothesis, *reference)), default=0.0))
     if session is not None:
-        recording = open_recording(session.audio, session.frame_shift, channel)
+        recording = open_recording(session.audio, session.frame_shift, session.channel)
         span = Segment(session.offset, min(session.end, recording.duration))
         for side, turns in (("hypothesis", hypothesis), ("reference", reference)):
             last = max((turn.end for turn in turns), default=0.0)

@@ -38,7 +38,6 @@ def write_page(
     uems: Mapping[str, Sequence[Segment] | None] | None = None,
     recordings: Mapping[str, Session] | None = None,
     posteriors: Mapping[str, Path] | None = None,
-    channel: int | None = None,
     allow_missing: bool = False,
     show: bool = False,
 ) -> None:
@@ -52,7 +51,6 @@ def write_page(
         uems: session id -> scored regions, as `score_sessions` takes them.
         recordings: session id -> its recording, which is drawn and played; None shows turns alone.
         posteriors: session id -> its file, as ``diarize infer --posteriors`` writes it.
-        channel: of the recordings, from 0; None is the mean of all.
         allow_missing: count a session that the references lack as all false alarm.
         show: tell on standard error how far it is.
 
@@ -72,7 +70,6 @@ def write_page(
                 (references or {}).get(name, ()),
                 (recordings or {}).get(name),
                 (posteriors or {}).get(name),
-                channel,
             )
             for name in _worst_first(hypotheses, report)
         ]

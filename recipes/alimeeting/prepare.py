@@ -8,8 +8,8 @@ On disk, anywhere below the folder, as OpenSLR's archives are unpacked::
     Eval_Ali/Eval_Ali_near/textgrid_dir/R8001_M8004_N_SPK8013.TextGrid
     Train_Ali_far/..., Train_Ali_near/..., Test_Ali/...              likewise
 
-Microphones: ``far`` is the array, of which run.sh hears the first channel; ``near`` is the mean of
-a meeting's headsets, written to ``audio/`` of the output. References: ``textgrid``, the transcripts
+Microphones: ``far`` is the array, of which the first channel is heard; ``near`` is the mean of a
+meeting's headsets, written to ``audio/`` of the output. References: ``textgrid``, the transcripts
 of people, in which an interval with a text is a turn; ``forced_alignment`` is that of
 nttcslab-sp/diar-forced-alignment, whose clone ``--rttm`` names, one for both microphones.
 """
@@ -60,7 +60,8 @@ def read(request: Request) -> list[Labelled]:
         turns = request.turns_of_others(meetings)
     else:
         turns = {meeting: transcribed(labels[meeting]) for meeting in meetings}
-    return [Labelled(m, list(recordings[m].values()), turns[m]) for m in meetings]
+    channel = 0 if request.microphone == "far" else None
+    return [Labelled(m, list(recordings[m].values()), turns[m], channel=channel) for m in meetings]
 
 
 def by_meeting(request: Request, pattern: str) -> dict[str, dict[str, Path]]:

@@ -10,9 +10,9 @@ On disk, anywhere below the folder, as it is unpacked::
                                                                       /clean/mix.wav
                                                                       /transcription/meeting_info.txt
 
-Microphones: ``sdm``, the first of the seven channels of the first file, ``--channel 0`` of
-``diarize infer``; ``clean``, the second file, which was not played back. Reference: ``utterances``
-as they were played, LibriSpeech's own silences included.
+Microphones: ``sdm``, the first of the seven channels of the first file; ``clean``, the second file,
+which was not played back. Reference: ``utterances`` as they were played, LibriSpeech's own silences
+included.
 """
 
 import sys
@@ -54,8 +54,9 @@ def read(request: Request) -> list[Labelled]:
     texts = request.find(
         {name: f"{folders[name]}/transcription/meeting_info.txt" for name in names}
     )
+    channel = 0 if request.microphone == "sdm" else None
     return [
-        Labelled(n, audio[n], utterances(texts[n]), extra={"condition": n.split("_")[0]})
+        Labelled(n, audio[n], utterances(texts[n]), None, {"condition": n.split("_")[0]}, channel)
         for n in names
     ]
 
