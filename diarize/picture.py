@@ -1,7 +1,7 @@
 """Who spoke when, as a picture: the waveform, a lane per speaker, and reference lanes below.
 
-A speaker and the reference speaker with whom he shares most time have one colour; the mapping
-is one to one, as for the diarization error rate.
+A speaker and the reference speaker he or she is mapped to, as for the diarization error rate, have
+one colour.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from diarize.files import replacing
+from diarize.score import score_session
 from diarize.turns import Segment, Turn, in_order
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    mapping = match_speakers(turns, reference or [])
+    mapped = score_session(reference or [], turns).mapping
+    mapping = {truth: name for name, truth in mapped.items()}
     names = list(dict.fromkeys(turn.speaker for turn in in_order(turns)))
     lanes = [(name, name, turns) for name in names]
     color = {name: COLORS[index % len(COLORS)] for index, name in enumerate(names)}
@@ -102,25 +103,6 @@ def draw(
         axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as place, place.open("wb") as file:
         figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=100)
-
-
-def match_speakers(turns: Sequence[Turn], reference: Sequence[Turn]) -> dict[str, str]:
-    """Reference speaker -> speaker, one to one, with the most common time.
-
-    Speakers without a common second are left out.
-    """
-    names = sorted({turn.speaker for turn in turns})
-    truths = sorted({turn.speaker for turn in reference})
-    common = np.zeros((len(truths), len(names)))
-    starts = np.array([turn.start for turn in turns])
-    ends = np.array([turn.end for turn in turns])
-    column = np.array([names.index(turn.speaker) for turn in turns], dtype=np.int64)
-    for truth in reference:
-        shared = np.maximum(np.minimum(ends, truth.end) - np.maximum(starts, truth.start), 0.0)
-        common[truths.index(truth.speaker)] += np.bincount(column, shared, len(names))
-    rows, columns = linear_sum_assignment(common, maximize=True)
-    pairs = zip(rows, columns, strict=True)
-    return {truths[row]: names[column] for row, column in pairs if common[row, column] > 0}
 
 
 def _write_minutes(axes: "Axes", span: Segment) -> None:
