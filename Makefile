@@ -3,12 +3,14 @@ VENV ?= .venv
 export AUDIO
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS ?= .peers
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install interpreter format lint test smoke check demo parity bench coverage page dist
+.PHONY: help install interpreter format lint test smoke check demo parity bench peers bench-peers baseline
+.PHONY: coverage page dist
 
 help:      ## list the targets
-	@sed -n 's/^\([a-z]*\): *[^#]*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): *[^#]*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(INSTALLED)  ## .venv with the package, editable, and all its extras (PYTHON=python3.11 picks another)
 
@@ -72,11 +74,32 @@ parity: install  ## compare with other implementations: pyannote.metrics, meetev
 	echo "$$said" | grep -q '[0-9] passed' || { \
 		echo "make: every parity test was skipped; above stands what each lacks." >&2; exit 1; }
 
-bench: install  ## speed, memory and start-up times of all there is, as tables
-	$(BIN)/python recipes/bench/bench.py
-	$(BIN)/python recipes/bench/step.py small/8x30 base/2x45
-	$(BIN)/python recipes/bench/simulation.py recipes/demo/utterances.jsonl --alone
-	$(BIN)/python recipes/bench/published.py
+bench: install  ## speed, memory and start-up times of all there is, as tables, and in exp/bench.json
+	rm -f exp/bench.json
+	$(BIN)/python recipes/bench/bench.py --json exp/bench.json
+	$(BIN)/python recipes/bench/step.py small/8x30 base/2x45 --steps 2 --json exp/bench.json
+	$(BIN)/python recipes/bench/simulation.py recipes/demo/utterances.jsonl --alone --json exp/bench.json
+	$(BIN)/python recipes/bench/published.py --json exp/bench.json
+	$(BIN)/python recipes/bench/curves.py --json exp/bench.json
+
+peers: $(PEERS)/.installed  ## NeMo and transformers in .peers, to compare with
+
+bench-peers: install peers  ## the same work by NeMo and transformers, in half an hour
+	rm -f exp/bench-peers.json
+	$(BIN)/python recipes/bench/peers.py --peers $(PEERS)/bin/python --json exp/bench-peers.json
+
+# Outside .venv, since their pins are not ours; with our torch, since that is not what is compared.
+$(PEERS)/.installed: | install
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@echo "Installing NeMo and transformers into $(PEERS), once: some minutes." >&2
+	@torch=$$($(BIN)/python -c 'from importlib.metadata import version as v; \
+		print(*(f"{n}=={v(n)}".split("+")[0] for n in ("torch", "torchaudio")))'); \
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $$torch \
+		'nemo_toolkit[asr]==3.0.0' 'transformers>=5.23,<6'
+	@touch $@
+
+baseline: install  ## take figures that no machine changes into recipes/bench/baseline.json
+	$(BIN)/python recipes/bench/figures.py --write
 
 coverage: install  ## the lines that no test reaches
 	$(BIN)/coverage run -m pytest && $(BIN)/coverage report

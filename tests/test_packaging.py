@@ -10,16 +10,15 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from scripts import load_script
 
 import diarize
 
-# torch's own CUDA wheels: as many as a version of torch has, and none on other machines.
-ACCELERATOR_WHEELS = ("nvidia-", "cuda-", "triton")
+INSTALL = load_script(Path(__file__).parents[1] / "recipes" / "bench" / "install.py")
 
 
 @pytest.fixture(scope="module")
@@ -71,28 +70,11 @@ def test_all_takes_every_other_extra(setup_cfg: configparser.ConfigParser) -> No
 
 def test_base_install_stays_at_30_packages(base_requirements: list[Requirement]) -> None:
     packages = sorted(
-        name for name in closure(base_requirements) if not name.startswith(ACCELERATOR_WHEELS)
+        name
+        for name in INSTALL.closure(base_requirements)
+        if not name.startswith(INSTALL.ACCELERATOR_WHEELS)
     )
     assert len(packages) + 1 <= 30, f"diarize and {', '.join(packages)}"
-
-
-def closure(requirements: list[Requirement]) -> set[str]:
-    """Names of all installed packages that the requirements lead to."""
-    found: set[str] = set()
-    waiting = [(requirement, "") for requirement in requirements]
-    seen: set[tuple[str, str]] = set()
-    while waiting:
-        requirement, extra = waiting.pop()
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
-            continue
-        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
-        found.add(name)
-        for wanted in ("", *requirement.extras):
-            if (name, wanted) not in seen:
-                seen.add((name, wanted))
-                needs = metadata.requires(requirement.name) or []
-                waiting.extend((Requirement(need), wanted) for need in needs)
-    return found
 
 
 def test_diarizing_a_file_imports_only_the_base_install(

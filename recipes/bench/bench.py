@@ -32,6 +32,8 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
+from process import run
+from report import Report, add_json
 
 from diarize.formats.rttm import write_rttm
 from diarize.manifest import Session, write_manifest
@@ -47,9 +49,13 @@ class Row(NamedTuple):
     """One line of the table."""
 
     name: str
-    measured: str
+    measured: float
+    unit: str
     wanted: str
     is_met: bool
+
+
+COLUMNS = {"benchmark": "32", "measured": ".4g", "unit": "", "wanted": "", "met": ""}
 
 
 def main() -> None:
@@ -57,20 +63,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure speed, memory and start-up times.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}")
     parser.add_argument("--model", default="default", help="of infer-speed and infer-memory")
+    add_json(parser)
     args = parser.parse_args()
     unknown = set(args.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))} is not one of {', '.join(BENCHMARKS)}")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{os.cpu_count()} processors, load before {load} (an idle machine has 0)\n")
-    print(f"| {'benchmark':32} | {'measured':>22} | {'wanted':>14} | met |")
-    print(f"|{'-' * 34}|{'-' * 23}:|{'-' * 15}:|-----|")
+    report = Report("bench", COLUMNS, args.json)
     for name in args.names or BENCHMARKS:
         with tempfile.TemporaryDirectory() as folder:
             for row in BENCHMARKS[name](Path(folder), args.model):
                 met = "yes" if row.is_met else "NO"
-                line = f"| {row.name:32} | {row.measured:>22} | {row.wanted:>14} | {met:3} |"
-                print(line, flush=True)
+                report.add(dict(zip(COLUMNS, (*row[:4], met), strict=True)))
 
 
 def infer_speed(folder: Path, model: str) -> Iterator[Row]:
@@ -86,15 +91,15 @@ def infer_speed(folder: Path, model: str) -> Iterator[Row]:
     diarizer = Diarizer.from_pretrained(model)
     diarizer(write_audio(folder / "warm_up.wav", 60))
     factor = 600 / best_of_three(lambda: diarizer(audio))
-    yield Row("10 minutes, 2 threads", f"{factor:.0f} x real time", ">= 150 x", factor >= 150)
+    yield Row("10 minutes, 2 threads", factor, "x real time", ">= 150", factor >= 150)
 
 
 def infer_memory(folder: Path, model: str) -> Iterator[Row]:
     """Peak memory of three hours, in a process of its own."""
     audio = write_audio(folder / "three_hours.flac", 3 * 3600)
     command = ["infer", str(audio), "--model", model, "--output", str(folder), "--device", "cpu"]
-    peak = peak_memory([sys.executable, "-m", "diarize", *command]) / MEBIBYTE
-    yield Row("3 hours, peak memory", f"{peak:.0f} MiB", "<= 2048 MiB", peak <= 2048)
+    peak = run([sys.executable, "-m", "diarize", *command])["peak"]
+    yield Row("3 hours, peak memory", peak, "MiB", "<= 2048", peak <= 2048)
 
 
 def start_up(folder: Path, model: str) -> Iterator[Row]:
@@ -109,8 +114,8 @@ def start_up(folder: Path, model: str) -> Iterator[Row]:
         probe = diarize(command, "-X", "importtime", stderr=subprocess.PIPE, text=True)
         _, imports = probe.communicate()
         loads_torch = any(line.split("|")[-1].strip() == "torch" for line in imports.splitlines())
-        measured = f"{seconds:.2f} s" + (", imports torch" if loads_torch else ", no torch")
-        yield Row(name, measured, "< 1 s", seconds < 1 and not loads_torch)
+        unit = "s, with torch" if loads_torch else "s, no torch"
+        yield Row(name, seconds, unit, "< 1, none", seconds < 1 and not loads_torch)
 
 
 def stream_day(folder: Path, model: str) -> Iterator[Row]:
@@ -134,9 +139,8 @@ def stream_day(folder: Path, model: str) -> Iterator[Row]:
         stream.turns()
     factor = 23 * 3600 / (time.perf_counter() - begun)
     growth = (resident_memory() - after_an_hour) / MEBIBYTE
-    yield Row(
-        f"24-hour stream ({factor:.0f} x), growth", f"{growth:+.1f} MiB", "<= 16 MiB", growth <= 16
-    )
+    yield Row("24-hour stream, growth", growth, "MiB", "<= 16", growth <= 16)
+    yield Row("24-hour stream, speed", factor, "x real time", "", True)
 
 
 def data_wait(folder: Path, model: str) -> Iterator[Row]:
@@ -160,7 +164,7 @@ def data_wait(folder: Path, model: str) -> Iterator[Row]:
         waits = [float(row["data_wait"]) for row in csv.DictReader(file) if row["data_wait"]]
     steady = waits[2:]  # workers start, and fill their queues, during the first rows
     wait = sum(steady) / len(steady)
-    yield Row("training, wait for data", f"{wait:.1%} of step time", "< 5 %", wait < 0.05)
+    yield Row("training, wait for data", 100 * wait, "% of step time", "< 5", wait < 0.05)
 
 
 BENCHMARKS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
@@ -186,25 +190,6 @@ def resident_memory() -> int:
     """Of this process, bytes, as Linux tells it."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def peak_memory(command: list[str]) -> int:
-    """Largest resident memory, bytes, of a command that must succeed.
-
-    A light process starts it, since what Linux reports of a child begins with the memory of the
-    process that forked it, and this one may hold torch.
-    """
-    starter = """
-import resource, subprocess, sys
-failed = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(failed)
-"""
-    started = [sys.executable, "-c", starter, *command]
-    done = subprocess.run(started, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise SystemExit(f"bench: {' '.join(command)} failed; run it by hand on a long file")
-    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)  # Linux counts in KiB
 
 
 def diarize(arguments: list[str], *python: str, **streams: object) -> subprocess.Popen:

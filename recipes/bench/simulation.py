@@ -21,7 +21,6 @@ twice, in turns; the time is that of sessions, without imports, manifests and ou
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,8 +28,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from process import ask
+from report import Report, add_json
+
 SECONDS, SPEAKERS, RATE = 90, 3, 16000
 SESSIONS = {"batch": 128, "single": 64, "lhotse": 64, "nemo": 16, "gpu": 512}
+
+COLUMNS = {"simulator": "", "sessions": "", "ms a session": ".1f"}
+COLUMNS |= {"hours of audio a second": ".2f", "batch is faster by": ".1f"}
 
 
 def main() -> None:
@@ -40,9 +45,10 @@ def main() -> None:
     parser.add_argument("--peers", metavar="PYTHON", help="also measure NeMo's simulator")
     parser.add_argument("--alone", action="store_true", help="without peers")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    add_json(parser)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(MEASURES[args.measure](Path(args.manifest))))
+        print(json.dumps({"seconds": MEASURES[args.measure](Path(args.manifest))}))
         return
     import torch
 
@@ -59,17 +65,12 @@ def main() -> None:
         for _ in range(2):
             for name, python in asked.items():
                 command = [python, __file__, folder, "--measure", name]
-                done = subprocess.run(command, capture_output=True, text=True)
-                if done.returncode:
-                    raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-                found[name].append(float(done.stdout.splitlines()[-1]))
-    print("| simulator | sessions | ms a session | hours of audio a second | batch is faster by |")
-    print("|---|---|---|---|---|")
-    fastest = min(found["batch"])
+                found[name].append(ask(command)["seconds"])
+    report = Report("simulation", COLUMNS, args.json)
     for name, times in found.items():
-        each = min(times)
-        cells = [name, f"{SESSIONS[name]}", f"{1000 * each:.1f}", f"{SECONDS / each / 3600:.2f}"]
-        print(f"| {' | '.join(cells)} | {each / fastest:.1f} |")
+        row = {"simulator": name, "sessions": SESSIONS[name], "ms a session": 1000 * min(times)}
+        row["hours of audio a second"] = SECONDS / min(times) / 3600
+        report.add(row | {"batch is faster by": min(times) / min(found["batch"])})
 
 
 def write_material(manifest: str, folder: Path) -> None:

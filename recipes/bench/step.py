@@ -7,7 +7,7 @@ A cell is MODEL/SESSIONSxSECONDS, in a process of its own with a thread for each
 unless ``--precision bf16-mixed``: forward, hybrid loss, backward, clipping, AdamW, on weights as
 they are drawn and the sample conversation, repeated. The first step is not counted. ``base`` is the
 published v1. ``--peers`` names a Python that has nemo_toolkit[asr]; its v1 then takes the same
-steps between two measurements of ours.
+steps, both in turns (``--rounds``).
 
 - **step**: seconds, the median of three or of ``--steps``; audio: seconds of it that are trained on
   in a second.
@@ -18,21 +18,24 @@ steps between two measurements of ours.
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from process import ask
+from published import peak
+from report import Found, Report, add_json, in_turns
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "recipes" / "demo"
 RATE = 16000
 CELLS = ["small/8x30", "small/2x120", "base/2x45", "base/4x90"]
 
-Found = dict[str, float]
+COLUMNS = {"step": "", "seconds": ".2f", "audio a second": ".0f", "peak MiB": ".0f", "loss": ".4f"}
+PEER_COLUMNS = {"NeMo": ".2f", "NeMo peak MiB": ".0f", "NeMo loss": ".4f", "ratio": ".2f"}
 
 
 def main() -> None:
@@ -40,45 +43,48 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of training steps.")
     parser.add_argument("cells", nargs="*", metavar="MODEL/SESSIONSxSECONDS")
     parser.add_argument("--peers", metavar="PYTHON", help="also measure NeMo, on base")
+    parser.add_argument("--rounds", type=int, default=2, help="of both (default: 2)")
     parser.add_argument("--precision", default="32-true", help="32-true or bf16-mixed")
     parser.add_argument("--steps", type=int, default=3, help="that are timed (default: 3)")
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="of ours")
     parser.add_argument("--peak-flops", type=float, help="of the accelerator, a second")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    add_json(parser)
     args = parser.parse_args()
     if args.measure:
         (cell,) = args.cells
         takes = {"ours": ours, "nemo": nemo}[args.measure]
         print(json.dumps(takes(cell, args.precision, args.set, args.steps)))
         return
-    print("| step | seconds | audio a second | peak MiB | loss | NeMo | peak MiB | ratio |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = COLUMNS | (PEER_COLUMNS if args.peers else {})
+    columns |= {"utilisation": ".1%"} if args.peak_flops else {}
+    report = Report("step", columns, args.json)
+    options = ["--precision", args.precision, "--steps", str(args.steps)]
+    options += [word for setting in args.set for word in ("--set", setting)]
     for cell in args.cells or CELLS:
-        found = ask(sys.executable, "ours", cell, args)
+        found, theirs = compare(cell, args.peers, args.rounds, options)
         _, sessions, seconds = parts(cell)
-        cells = [cell, f"{found['step']:.2f}", f"{sessions * seconds / found['step']:.0f}"]
-        cells += [f"{found['peak']:.0f}", f"{found['loss']:.4f}", "", "", ""]
-        if args.peers and cell.startswith("base/"):
-            theirs = ask(args.peers, "nemo", cell, args)
-            again = ask(sys.executable, "ours", cell, args)
-            mean = (found["step"] + again["step"]) / 2
-            cells[5:] = [f"{theirs['step']:.2f}", f"{theirs['peak']:.0f}"]
-            cells.append(f"{theirs['step'] / mean:.2f}")
+        row = {"step": cell, "seconds": found["step"], "loss": found["loss"]}
+        row |= {"audio a second": sessions * seconds / found["step"], "peak MiB": found["peak"]}
+        if theirs is not None:
+            row |= {"NeMo": theirs["step"], "NeMo peak MiB": theirs["peak"]}
+            row |= {"NeMo loss": theirs["loss"], "ratio": theirs["step"] / found["step"]}
         if args.peak_flops and "flops" in found:
-            cells.append(f"{found['flops'] / found['step'] / args.peak_flops:.1%}")
-        print(f"| {' | '.join(cells)} |", flush=True)
+            row["utilisation"] = found["flops"] / found["step"] / args.peak_flops
+        report.add({**row, "precision": args.precision})
 
 
-def ask(python: str, whose: str, cell: str, args: argparse.Namespace) -> Found:
-    """One measurement, in a process of its own."""
-    command = [python, __file__, cell, "--measure", whose, "--precision", args.precision]
-    command += ["--steps", str(args.steps)]
-    command += [word for setting in args.set for word in ("--set", setting)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    found: Found = json.loads(done.stdout.splitlines()[-1])
-    return found
+def compare(
+    cell: str, peers: str | None, rounds: int = 2, options: Sequence[str] = ()
+) -> tuple[Found, Found | None]:
+    """What ours takes, and what NeMo does, in turns; None where there is none to ask."""
+
+    def take(python: str, whose: str) -> Found:
+        return ask([python, __file__, cell, "--measure", whose, *options])
+
+    if peers is None or not cell.startswith("base/"):
+        return take(sys.executable, "ours"), None
+    return in_turns(lambda: take(sys.executable, "ours"), lambda: take(peers, "nemo"), rounds)
 
 
 def parts(cell: str) -> tuple[str, int, int]:
@@ -168,36 +174,17 @@ def ours(cell: str, precision: str, settings: list[str], steps: int) -> Found:
 
 def nemo(cell: str, precision: str, settings: list[str], steps: int) -> Found:
     """Steps of NeMo's v1, its sort and permutation-invariant loss alike."""
-    import tarfile
-
     import torch
-    from nemo.collections.asr.models import SortformerEncLabelModel
     from nemo.collections.asr.parts.utils.asr_multispeaker_utils import (
         get_ats_targets,
         get_pil_targets,
     )
-    from omegaconf import OmegaConf
+    from peer_models import nemo_model
 
     del settings
     torch.manual_seed(0)
     _, sessions, seconds = parts(cell)
-    archive = ROOT / "tests" / "golden" / "models" / "sortformer_v1.nemo"
-    with tarfile.open(archive) as members:
-        content = members.extractfile("./model_config.yaml")
-        assert content is not None
-        config = OmegaConf.create(content.read().decode())
-    sizes = {
-        "model_defaults": {"fc_d_model": 512, "tf_d_model": 192},
-        "encoder": {
-            "n_layers": 18, "d_model": 512, "n_heads": 8, "subsampling_conv_channels": 256,
-            "ff_expansion_factor": 4, "conv_kernel_size": 9,
-        },
-        "transformer_encoder": {
-            "num_layers": 18, "hidden_size": 192, "inner_size": 768, "num_attention_heads": 8,
-        },
-        "sortformer_modules": {"fc_d_model": 512, "tf_d_model": 192},
-    }  # fmt: skip
-    model = SortformerEncLabelModel(cfg=OmegaConf.merge(config, sizes)).train()
+    model = nemo_model("v1").train()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     signal, activity = (each.to(device) for each in material(sessions, seconds))
@@ -233,10 +220,10 @@ def timed(step: Callable[[], float], steps: int) -> Found:
         begun = time.perf_counter()
         step()
         times.append(time.perf_counter() - begun)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    most = peak()
     if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    return {"step": statistics.median(times), "loss": loss, "peak": peak}
+        most = torch.cuda.max_memory_allocated() / 2**20
+    return {"step": statistics.median(times), "loss": loss, "peak": most}
 
 
 if __name__ == "__main__":
