@@ -14,9 +14,11 @@ from diarize.model import Diarizer, DiarizerConfig
 BENCH = Path(__file__).parents[1] / "recipes" / "bench"
 count = load_script(BENCH / "count.py")
 figures = load_script(BENCH / "figures.py")
+install = load_script(BENCH / "install.py")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", ["work", "imports", "packages", "shipped"])
 def test_figures_are_those_of_the_baseline(part: str) -> None:
     found = {part: getattr(figures, part)()}
@@ -47,6 +49,25 @@ def test_differences_are_told_beyond_their_tolerance() -> None:
         "work, old: gone",
         "work, new: new",
     ]
+
+
+@pytest.mark.parametrize("editable", [False, True])
+def test_size_of_a_package_is_that_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, editable: bool
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    code, about = tmp_path / "toy", tmp_path / "toy-1.0.dist-info"
+    code.mkdir()
+    about.mkdir()
+    (code / "__init__.py").write_bytes(b"#" * 1000)
+    (code / "left.pyc").write_bytes(b"#" * 10)
+    (about / "METADATA").write_text("Name: toy\nVersion: 1.0\n")
+    if editable:
+        (about / "direct_url.json").write_text('{"url": "", "dir_info": {"editable": true}}')
+    else:
+        (about / "RECORD").write_text("toy/__init__.py,,\ntoy/left.pyc,,\n")
+    assert install.size("toy") == 1000
+    assert install.closure([install.Requirement("toy; python_version > '3'")]) == {"toy"}
 
 
 def test_a_linear_map_is_two_operations_for_each_weight_and_row() -> None:

@@ -12,6 +12,8 @@ import json
 import re
 from collections.abc import Iterable
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
@@ -50,10 +52,18 @@ def closure(requirements: Iterable[Requirement]) -> set[str]:
 
 
 def size(name: str) -> int:
-    """Bytes of a package's files."""
-    files = metadata.distribution(name).files or []
-    places = [file.locate() for file in files if file.suffix != ".pyc"]
-    return sum(place.stat().st_size for place in places if place.is_file())  # type: ignore[attr-defined]
+    """Bytes of a package's files; of one that is installed editable, where its code lies."""
+    distribution = metadata.distribution(name)
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if origin.get("dir_info", {}).get("editable"):
+        found = find_spec(name)
+        assert found is not None and found.submodule_search_locations is not None
+        folders = map(Path, found.submodule_search_locations)
+        places = [path for folder in folders for path in folder.rglob("*")]
+    else:
+        places = [Path(str(file.locate())) for file in distribution.files or []]
+    kept = (place for place in places if place.suffix != ".pyc" and place.is_file())
+    return sum(place.stat().st_size for place in kept)
 
 
 if __name__ == "__main__":
