@@ -79,10 +79,7 @@ class SpeakerCache:
         return 0 if fills and self.cache_posterior is None else length
 
     def _leaving(self, num_frames: int) -> int:
-        """How many leave a queue of so many."""
-        if num_frames <= self.config.fifo:
-            return 0
-        return min(max(self.config.update, num_frames - self.config.fifo), num_frames)
+        return int(leaving(torch.tensor(num_frames), self.config))
 
     def remember(self, known: Tensor, chunk: Tensor, posterior: Tensor) -> None:
         """Take in what a step has answered.
@@ -122,13 +119,37 @@ class SpeakerCache:
         return judge(posterior, self.config)
 
     def _hear_silence(self, embedding: Tensor, posterior: Tensor) -> None:
-        silent = posterior.sum(dim=-1) < self.config.silence_threshold
-        total = self.num_silence + silent.sum(dim=-1)
-        heard = torch.where(silent[..., None], embedding, 0.0).sum(dim=-2)
-        before = self.silence * self.num_silence[..., None]
-        mean = (before + heard) / total.clamp(min=1)[..., None]
-        self.silence = torch.where((total > self.num_silence)[..., None], mean, self.silence)
-        self.num_silence = total
+        threshold = self.config.silence_threshold
+        self.silence, self.num_silence = hear_silence(
+            self.silence, self.num_silence, embedding, posterior, threshold
+        )
+
+
+def leaving(num_frames: Tensor, config: StreamingConfig) -> Tensor:
+    """How many leave a queue of so many frames."""
+    beyond = num_frames - config.fifo
+    most = torch.minimum(beyond.clamp(min=config.update), num_frames)
+    return torch.where(beyond > 0, most, 0)
+
+
+def hear_silence(
+    silence: Tensor, num_silence: Tensor, embedding: Tensor, posterior: Tensor, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """The mean of what was silent, and of how many frames it is.
+
+    Args:
+        silence: (..., D), the mean before.
+        num_silence: (...), of how many it was.
+        embedding: (..., n, D), frames that are new to it.
+        posterior: (..., n, S), theirs.
+        threshold: frames whose posteriors sum to less are silent.
+    """
+    silent = posterior.sum(dim=-1) < threshold
+    total = num_silence + silent.long().sum(dim=-1)
+    heard = torch.where(silent[..., None], embedding, 0.0).sum(dim=-2)
+    before = silence * num_silence[..., None]
+    mean = (before + heard) / total.clamp(min=1)[..., None]
+    return torch.where((total > num_silence)[..., None], mean, silence), total
 
 
 def judge(posterior: Tensor, config: StreamingConfig) -> Tensor:
@@ -140,7 +161,7 @@ def judge(posterior: Tensor, config: StreamingConfig) -> Tensor:
     scores = frame_scores(posterior, config.threshold)
     scores = scores.masked_fill(posterior <= 0.5, -math.inf)
     positive = scores > 0
-    enough = positive.sum(dim=-2, keepdim=True) >= int(config.positive_rate * rows)
+    enough = positive.long().sum(dim=-2, keepdim=True) >= int(config.positive_rate * rows)
     return scores.masked_fill(~positive & enough, -math.inf)
 
 

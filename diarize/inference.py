@@ -7,32 +7,40 @@ what was judged of the sessions that are not yet whole (30 bytes a frame for fou
 three hours). Windows of several sessions go through the network together, short sessions first, so
 that a batch pads little. Whatever stands beside a session in its batch, its result is the same.
 
+Nothing here needs torch: of the network it knows what `Network` says.
+
 B batch, T frames, S slots, D embedding width, N samples, F numbers in a row of features.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import soxr
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from diarize import exported_stream
 from diarize.audio import SAMPLE_RATE, TOLERANCE
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError, DiarizeError, FeatureError, ManifestError
+from diarize.exported import ExportedDiarizer
 from diarize.frames import FrameGrid
 from diarize.latency import LATENCIES, OFFLINE, StreamingConfig, parse_latency
 from diarize.manifest import Session
-from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
 from diarize.recording import AUDIO, Kind, open_recording, refuse_unheard
 from diarize.stitching import Window, counts_as_speech, listen, plan_windows, stitch
-from diarize.streaming import StreamingDiarizer, feed_together, finish_together
 from diarize.turns import Turn
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from diarize.model import Diarizer
 
 Array = NDArray[np.float32]
 Read = Callable[[int, int], Array]
@@ -40,6 +48,39 @@ Read = Callable[[int, int], Array]
 
 FED = 60 * SAMPLE_RATE
 """Samples that a stream is fed at a time."""
+
+
+class Network(Protocol):
+    """What a session is judged by: a `Diarizer`, or a graph of one."""
+
+    postprocess: dict[str, Any]
+    """Thresholds it was tuned with, as keys of `PostprocessConfig`."""
+    inference: dict[str, Any]
+    """How it is best run, as keys of `InferenceConfig`."""
+
+    @property
+    def grid(self) -> FrameGrid:
+        """The clock of posteriors."""
+
+    @property
+    def hears(self) -> Kind:
+        """Audio, or features of some width and frame shift."""
+
+    @property
+    def num_slots(self) -> int:
+        """Speakers a window can hold."""
+
+    def judge(self, signal: Array, num_samples: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Posteriors and embeddings of a batch of windows.
+
+        Args:
+            signal: (B, N), -1 to 1; or (B, T, F), features.
+            num_samples: (B,), samples before padding.
+
+        Returns:
+            Posteriors (B, T, S), and for each frame, or as many as a multiple, an embedding,
+            without meaning beyond an item's frames.
+        """
 
 
 @dataclass
@@ -99,7 +140,7 @@ class InferenceConfig:
         return counts_as_speech(self.postprocess.onset, self.postprocess.offset)
 
     @classmethod
-    def of(cls, diarizer: Diarizer) -> "InferenceConfig":
+    def of(cls, diarizer: Network) -> "InferenceConfig":
         """The settings that a model's checkpoint recommends."""
         values = dict(diarizer.inference)
         if diarizer.postprocess:
@@ -154,7 +195,7 @@ class _Job:
     failed: bool = False
 
 
-def diarize_file(diarizer: Diarizer, path: str | Path) -> list[Turn]:
+def diarize_file(diarizer: Network, path: str | Path) -> list[Turn]:
     """Turns of a recording, with the settings that the model recommends.
 
     Raises:
@@ -164,8 +205,8 @@ def diarize_file(diarizer: Diarizer, path: str | Path) -> list[Turn]:
 
 
 def diarize_waveform(
-    diarizer: Diarizer,
-    waveform: NDArray[np.floating] | Tensor,
+    diarizer: Network,
+    waveform: "NDArray[np.floating] | Tensor",
     sample_rate: int = SAMPLE_RATE,
     config: InferenceConfig | None = None,
     session_id: str = "waveform",
@@ -206,8 +247,8 @@ def diarize_waveform(
 
 
 def diarize_features(
-    diarizer: Diarizer,
-    features: NDArray[np.floating] | Tensor,
+    diarizer: Network,
+    features: "NDArray[np.floating] | Tensor",
     config: InferenceConfig | None = None,
     session_id: str = "features",
 ) -> Diarization:
@@ -228,8 +269,9 @@ def diarize_features(
             f"{session_id}: an array is given, but the model hears audio. Take one that hears "
             "features."
         )
-    if isinstance(features, Tensor):
-        features = features.detach().cpu().numpy()
+    detach = getattr(features, "detach", None)
+    if detach is not None:
+        features = detach().cpu().numpy()
     with np.errstate(over="ignore"):  # told below
         rows = np.asarray(features, dtype=np.float32)
     if rows.ndim != 2 or not rows.size:
@@ -253,7 +295,7 @@ def diarize_features(
 
 
 def diarize_session(
-    diarizer: Diarizer, session: Session, config: InferenceConfig | None = None
+    diarizer: Network, session: Session, config: InferenceConfig | None = None
 ) -> Diarization:
     """Who spoke when in one session; of its recording, memory holds a few windows at a time.
 
@@ -269,7 +311,7 @@ def diarize_session(
 
 
 def diarize_sessions(
-    diarizer: Diarizer,
+    diarizer: Network,
     sessions: Sequence[Session],
     config: InferenceConfig | None = None,
     progress: bool = True,
@@ -292,12 +334,14 @@ def diarize_sessions(
     yield from _run(diarizer, sorted(jobs, key=lambda j: j.num_samples), config, progress)
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> "torch.device":
     """A device by name; ``auto`` is CUDA where there is one, else the CPU.
 
     Raises:
         ConfigError: for a name that torch does not know, or a device that is not there.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -311,7 +355,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def _open(session: Session, diarizer: Diarizer, config: InferenceConfig) -> _Job:
+def _open(session: Session, diarizer: Network, config: InferenceConfig) -> _Job:
     """Check a session's span against its recording, and plan its windows."""
     recording = open_recording(session.audio, session.frame_shift, session.channel)
     name = f"{session.where}: session {session.session_id!r}"
@@ -359,7 +403,7 @@ def _job(
 
 
 def _run(
-    diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
+    diarizer: Network, jobs: Sequence[_Job], config: InferenceConfig, show: bool
 ) -> Iterator[Diarization | Failure]:
     """Judge all jobs; each is handed over once it is whole."""
     latency = parse_latency(config.latency, config.latencies)
@@ -370,18 +414,19 @@ def _run(
 
 
 def _run_streaming(
-    diarizer: Diarizer,
+    diarizer: Network,
     jobs: Sequence[_Job],
     latency: StreamingConfig,
     config: InferenceConfig,
     show: bool,
 ) -> Iterator[Diarization | Failure]:
     """Some jobs at a time, some of their audio at a time."""
+    feed_together, finish_together, begin = _streaming(diarizer, latency)
     total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
     with tell(total, "seconds of audio", show) as advance:
         for first in range(0, len(jobs), config.batch_size):
             batch = jobs[first : first + config.batch_size]
-            streams = [StreamingDiarizer(diarizer, latency, with_turns=False) for _ in batch]
+            streams = [begin() for _ in batch]
             answers: list[list[Array]] = [[] for _ in batch]
             for place in range(0, max(job.num_samples for job in batch), FED):
                 fed = []
@@ -404,8 +449,22 @@ def _run_streaming(
                     yield _judge_stream(job, np.concatenate([*parts, rest]), diarizer, config)
 
 
+def _streaming(
+    diarizer: Network, latency: StreamingConfig
+) -> tuple[Callable[..., list[Array]], Callable[..., list[Array]], Callable[[], Any]]:
+    """What feeds streams of a model together, what ends them, and what begins one."""
+    if isinstance(diarizer, ExportedDiarizer):
+        exported = partial(exported_stream.ExportedStream, diarizer, with_turns=False)
+        return exported_stream.feed_together, exported_stream.finish_together, exported
+    from diarize import streaming  # which needs torch
+
+    model = cast("Diarizer", diarizer)
+    begin = partial(streaming.StreamingDiarizer, model, latency, with_turns=False)
+    return streaming.feed_together, streaming.finish_together, begin
+
+
 def _judge_stream(
-    job: _Job, posterior: Array, diarizer: Diarizer, config: InferenceConfig
+    job: _Job, posterior: Array, diarizer: Network, config: InferenceConfig
 ) -> Diarization | Failure:
     """The turns of a stream, if its posteriors are numbers."""
     if np.isfinite(posterior).all():
@@ -416,7 +475,7 @@ def _judge_stream(
 
 
 def _run_offline(
-    diarizer: Diarizer, jobs: Sequence[_Job], config: InferenceConfig, show: bool
+    diarizer: Network, jobs: Sequence[_Job], config: InferenceConfig, show: bool
 ) -> Iterator[Diarization | Failure]:
     """Judge the windows of all jobs in batches."""
     grid = diarizer.grid
@@ -447,7 +506,7 @@ def _run_offline(
 
 
 def _judge(
-    diarizer: Diarizer,
+    diarizer: Network,
     batch: Sequence[tuple[_Job, int, Array]],
     config: InferenceConfig,
     advance: Callable[[float], None],
@@ -487,37 +546,22 @@ def _diverged(job: _Job, what: str, hears: Kind, signal: Array | None = None) ->
     return Failure(job.session_id, told)
 
 
-@torch.inference_mode()
-def _hear(diarizer: Diarizer, signals: Sequence[Array]) -> list[tuple[Array, Array]]:
+def _hear(diarizer: Network, signals: Sequence[Array]) -> list[tuple[Array, Array]]:
     """Posterior (frame, slot) and embedding (frame, D) of each window."""
     if not signals:
         return []
-    device = next(diarizer.parameters()).device
     padded = np.zeros((len(signals), *max(signals, key=len).shape), dtype=np.float32)
     for row, signal in zip(padded, signals, strict=True):
         row[: len(signal)] = signal
     lengths = [len(signal) * diarizer.hears.grid.hop for signal in signals]
-    num_samples = torch.tensor(lengths, device=device)
-    training = diarizer.training
-    diarizer.eval()
-    seconds = max(lengths) / diarizer.grid.sample_rate
-    try:
-        with enough_memory(device, f"{len(padded)} windows of {seconds:.0f} s"):
-            inputs = torch.from_numpy(padded).to(device)
-            embedding, num_frames = diarizer.embed(inputs, num_samples)
-            posterior = diarizer.classify(embedding, num_frames).float().sigmoid()
-            finer = posterior.shape[1] // max(embedding.shape[1], 1)
-            embedding = embedding.repeat_interleave(finer, dim=1)
-    finally:
-        diarizer.train(training)
+    posterior, embedding = diarizer.judge(padded, np.array(lengths, dtype=np.int64))
+    finer = posterior.shape[1] // max(embedding.shape[1], 1)
+    embedding = embedding.repeat(finer, axis=1)
     counts = [diarizer.grid.num_frames(length) for length in lengths]
-    return [
-        (p[:n].cpu().numpy(), e[:n].float().cpu().numpy())
-        for p, e, n in zip(posterior, embedding, counts, strict=True)
-    ]
+    return [(p[:n], e[:n]) for p, e, n in zip(posterior, embedding, counts, strict=True)]
 
 
-def _join(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization:
+def _join(job: _Job, diarizer: Network, config: InferenceConfig) -> Diarization:
     """Join the windows of a session and cut its turns; less than one step of audio has none."""
     posterior = np.zeros((0, diarizer.num_slots), dtype=np.float32)
     if job.windows:
@@ -528,7 +572,7 @@ def _join(job: _Job, diarizer: Diarizer, config: InferenceConfig) -> Diarization
 
 
 def _conclude(
-    job: _Job, posterior: Array, diarizer: Diarizer, config: InferenceConfig
+    job: _Job, posterior: Array, diarizer: Network, config: InferenceConfig
 ) -> Diarization:
     """Cut the turns of a session."""
     posterior = _quietened(posterior, config.num_speakers or config.max_speakers)

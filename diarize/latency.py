@@ -115,6 +115,19 @@ class StreamingConfig:
         return Chunk(first, start, end, min(end + self.right * rows, known), rows)
 
 
+def rows_known(num_samples: int, hop: int, reach: int, ended: bool) -> int:
+    """Rows of features that what has come decides.
+
+    Args:
+        num_samples: that have come.
+        hop: samples from row to row.
+        reach: samples that a row hears from the first of its own on.
+        ended: whether no more will come; then silence does.
+    """
+    whole = num_samples // hop
+    return whole if ended else min(whole, max((num_samples - reach) // hop + 1, 0))
+
+
 OFFLINE = "offline"
 DEFAULT = "default"
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -233,6 +235,35 @@ class Diarizer(nn.Module):
         frames = torch.arange(logits.shape[1], device=logits.device)
         valid = (frames < num_frames[:, None]).unsqueeze(-1)
         return torch.where(valid, logits.float().sigmoid(), 0.0), num_frames
+
+    @torch.inference_mode()
+    def judge(
+        self, signal: NDArray[np.float32], num_samples: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Posteriors and embeddings of a batch of windows, as inference asks for them.
+
+        Args:
+            signal: (B, N), or (B, T, F), see `forward`.
+            num_samples: (B,), samples before padding.
+
+        Returns:
+            (B, T * upsampling, S) and (B, T, D), without meaning beyond an item's frames.
+
+        Raises:
+            ConfigError: if the device has not enough memory.
+        """
+        device, training = next(self.parameters()).device, self.training
+        self.eval()
+        seconds = num_samples.max() / self.grid.sample_rate
+        try:
+            with enough_memory(device, f"{len(signal)} windows of {seconds:.0f} s"):
+                inputs = torch.from_numpy(signal).to(device)
+                counts = torch.from_numpy(num_samples).to(device)
+                embedding, num_frames = self.embed(inputs, counts)
+                posterior = self.classify(embedding, num_frames).float().sigmoid()
+        finally:
+            self.train(training)
+        return posterior.cpu().numpy(), embedding.float().cpu().numpy()
 
     def diarize_file(self, path: str | Path) -> list[Turn]:
         """Turns of a recording of any length, in order.

@@ -24,7 +24,7 @@ from diarize.turns import Segment, Turn
 VERBS = ("manifest", "check", "simulate", "train", "infer", "stream", "score", "models", "convert")
 VERBS += ("manifest from-kaldi", "manifest from-lhotse", "manifest from-database")
 VERBS += ("manifest to-kaldi", "manifest to-lhotse")
-VERBS += ("average", "score compare", "view")
+VERBS += ("average", "export", "score compare", "view")
 TALK = [Turn(0.5, 2.0, "ann"), Turn(2.0, 3.0, "bob")]
 
 

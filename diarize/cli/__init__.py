@@ -17,6 +17,7 @@ from diarize.cli.average import add_average
 from diarize.cli.calibrate import add_calibrate
 from diarize.cli.check import add_check
 from diarize.cli.convert import add_convert
+from diarize.cli.export import add_export
 from diarize.cli.infer import add_infer
 from diarize.cli.manifest import add_manifest
 from diarize.cli.manifest_from import add_from_database, add_from_kaldi, add_from_lhotse
@@ -58,9 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(package)
-        if extra is None:
+        if extra is None and package != "torch":
             raise
         way_out = f"Install it with: pip install 'diarize[{extra}]'."
+        if package == "torch":
+            way_out = (
+                "Install it, or give --model a folder of `diarize export`, which does without."
+            )
         return _complain(args, f"{args.verb} needs {package}, but it is not installed. {way_out}")
     except KeyboardInterrupt:
         print(f"diarize {args.verb}: interrupted.", file=sys.stderr)
@@ -71,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 EXTRAS = {
     "lhotse": "lhotse",
     "matplotlib": "picture",
+    "onnx": "export",
+    "onnxruntime": "onnx",
+    "onnxscript": "export",
     "pyannote": "database",
     "pyroomacoustics": "rooms",
     "pytorch_lightning": "train",
@@ -103,6 +111,7 @@ VERBS = (
     add_view,
     add_models,
     add_convert,
+    add_export,
     add_average,
 )
 """In the order in which the help lists them."""

@@ -51,7 +51,7 @@ def run_convert(args: argparse.Namespace) -> int:
                 f"{checkpoint.path}: {name} goes to {parameter.abs().max():g}, but {args.dtype} "
                 f"ends at {torch.finfo(dtype).max:g}. Give another --dtype."
             )
-    save_checkpoint(diarizer, args.output, dtype, _origin(args.model) | checkpoint.card)
+    save_checkpoint(diarizer, args.output, dtype, origin_of(args.model) | checkpoint.card)
     size = (args.output / "model.safetensors").stat().st_size
     told = f"{args.output}: {size / 1e6:.1f} MB in {args.dtype}."
     print(f"diarize convert: {told}", file=sys.stderr)
@@ -72,7 +72,7 @@ def refuse_model(folder: Path) -> None:
             )
 
 
-def _origin(model: str) -> dict[str, Any]:
+def origin_of(model: str) -> dict[str, Any]:
     """Where a model comes from, unless it says so itself."""
     from diarize.hub import is_name, published
 

@@ -16,9 +16,8 @@ from diarize.errors import ConfigError, DiarizeError, ManifestError
 
 if TYPE_CHECKING:
     from diarize.formats.posteriors import Posteriors
-    from diarize.inference import Diarization, Failure, InferenceConfig
+    from diarize.inference import Diarization, Failure, InferenceConfig, Network
     from diarize.manifest import Session
-    from diarize.model import Diarizer
     from diarize.postprocess import PostprocessConfig
 
 FORMATS = ("rttm", "json")
@@ -40,7 +39,8 @@ def add_infer(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--model",
         metavar="NAME|PATH",
         default="default",
-        help="packaged, on Hugging Face (`diarize models`), a checkpoint, or exp/name",
+        help="packaged, on Hugging Face (`diarize models`), a checkpoint, exp/name, or a folder "
+        "of `diarize export`",
     )
     parser.add_argument(
         "--output", metavar="DIR", default="-",
@@ -115,18 +115,16 @@ def run_infer(args: argparse.Namespace) -> int:
     sessions = _sessions(args)
     _prepare(args)
     from diarize.files import in_words
-    from diarize.inference import Failure, choose_device, diarize_sessions
+    from diarize.inference import Failure, diarize_sessions
     from diarize.memory import keep_freed_memory
-    from diarize.model import Diarizer
 
     keep_freed_memory()
-    diarizer = Diarizer.from_pretrained(args.model)
+    diarizer = load_network(args.model, args.device)
     config = asked_config(args, diarizer)
     kept = args.output != "-"
     told = kept or "json" in args.format or args.posteriors is not None
     making = made_by(args.model, diarizer, config) if told else {}
     facts = facts_of(config, making)
-    diarizer.to(choose_device(args.device))
     by_id = {session.session_id: session for session in sessions}
     ready: dict[str, str] = {}
     failures: list[Failure] = []
@@ -162,6 +160,18 @@ def run_infer(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if failures else 0
+
+
+def load_network(model: str, device: str) -> "Network":
+    """A model on a device; of one that was exported, torch hears nothing."""
+    from diarize.exported import ExportedDiarizer, is_exported
+
+    if is_exported(model):
+        return ExportedDiarizer(model, device)
+    from diarize.inference import choose_device
+    from diarize.model import Diarizer
+
+    return Diarizer.from_pretrained(model).to(choose_device(device))
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -264,18 +274,23 @@ def check_ids(sessions: "Sequence[Session]", files: bool) -> None:
         seen[name] = session
 
 
-def asked_config(args: argparse.Namespace, diarizer: "Diarizer") -> "InferenceConfig":
+def asked_config(args: argparse.Namespace, diarizer: "Network") -> "InferenceConfig":
     """What the model recommends, and over it what was asked for."""
+    from diarize.exported import ExportedDiarizer
     from diarize.inference import InferenceConfig
     from diarize.latency import parse_latency
-    from diarize.streaming import refuse_windowed
 
     config = InferenceConfig.of(diarizer)
     postprocess = asked_postprocess(args, config.postprocess, config.presets)
     asked = {name: getattr(args, name) for name in ("latency", "window", "overlap", "batch_size")}
     config = asked_speakers(args, replace(config, postprocess=postprocess, **_given(asked)))
-    windows = parse_latency(config.latency, config.latencies) is None
-    if not windows:
+    streaming = parse_latency(config.latency, config.latencies)
+    windows = streaming is None
+    if isinstance(diarizer, ExportedDiarizer):
+        diarizer.refuse_latency(config.latency, streaming)
+    elif not windows:
+        from diarize.streaming import refuse_windowed
+
         refuse_windowed(diarizer)
     if not windows and not (args.window is args.overlap is None):
         args.refuse(

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from diarize.errors import ScoreError
 
 if TYPE_CHECKING:
-    from diarize.inference import InferenceConfig
-    from diarize.model import Diarizer
+    from diarize.inference import InferenceConfig, Network
 
 SUFFIX = ".passport"
 
@@ -22,7 +21,7 @@ FORMAT = "diarize infer 1"
 """What a record says that it is."""
 
 
-def made_by(model: str, diarizer: "Diarizer", config: "InferenceConfig") -> dict[str, Any]:
+def made_by(model: str, diarizer: "Network", config: "InferenceConfig") -> dict[str, Any]:
     """A model, by its name and its weights, and the settings it is run with."""
     from dataclasses import asdict
 
@@ -103,10 +102,17 @@ def _read(path: Path) -> dict[str, Any]:
     )
 
 
-def digest_of(diarizer: "Diarizer") -> str:
-    """SHA-256 of a model's weights by their names, in whichever file they are stored."""
+def digest_of(diarizer: "Network") -> str:
+    """SHA-256 of a model's weights by their names, in whichever file they are stored.
+
+    Of one that was exported, that of its graph.
+    """
     from hashlib import sha256
 
+    from diarize.exported import ExportedDiarizer
+
+    if isinstance(diarizer, ExportedDiarizer):
+        return diarizer.digest
     import torch
 
     whole = sha256()

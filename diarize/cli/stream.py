@@ -17,6 +17,7 @@ from diarize.cli.infer import (
     asked_postprocess,
     asked_speakers,
     facts_of,
+    load_network,
     need_folder,
 )
 from diarize.cli.record import made_by
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diarize.capture import Pieces
-    from diarize.model import Diarizer
-    from diarize.streaming import StreamingDiarizer
+    from diarize.inference import Network
+    from diarize.postprocess import PostprocessConfig
     from diarize.turns import Turn
 
 SLOW = 10.0
@@ -58,7 +59,9 @@ def add_stream(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     parser.add_argument("--channel", metavar="N", type=int, help="from 0; default: the mean of all")
     parser.add_argument(
-        "--latency", metavar="NAME", default="1.04s", help="as in infer; default: 1.04s"
+        "--latency",
+        metavar="NAME",
+        help="as in infer; default: 1.04s, or that of an exported model",
     )
     parser.add_argument(
         "--output", metavar="FILE", type=Path, help="at the end, also write RTTM sorted by start"
@@ -81,19 +84,17 @@ def run_stream(args: argparse.Namespace) -> int:
     import numpy as np
 
     from diarize.formats.rttm import format_rttm, write_rttm
-    from diarize.inference import InferenceConfig, choose_device
+    from diarize.inference import InferenceConfig
     from diarize.memory import keep_freed_memory
-    from diarize.model import Diarizer
-    from diarize.streaming import StreamingDiarizer
     from diarize.turns import in_order
 
     keep_freed_memory()
-    diarizer = Diarizer.from_pretrained(args.model).to(choose_device(args.device))
+    diarizer = load_network(args.model, args.device)
     config = asked_speakers(args, InferenceConfig.of(diarizer))
     postprocess = asked_postprocess(args, config.postprocess, config.presets)
     config = replace(config, postprocess=postprocess)
     most = config.num_speakers or config.max_speakers
-    stream = StreamingDiarizer(diarizer, args.latency, config.postprocess, most)
+    latency, stream = _begin(diarizer, args.latency, config.postprocess, most)
     print(f"diarize stream: waits up to {stream.wait:.2f} s for its answers", file=sys.stderr)
     told: list[Turn] = []
     first = next(pieces, None)  # what cannot be heard leaves no files
@@ -115,7 +116,7 @@ def run_stream(args: argparse.Namespace) -> int:
         if args.posteriors is not None:
             place = args.posteriors / f"{name}.npz"
             facts = facts_of(config, made_by(args.model, diarizer, config))
-            facts |= {"channel": args.channel, "streamed": args.latency, "speech": None}
+            facts |= {"channel": args.channel, "streamed": latency, "speech": None}
             rows = kept.enter_context(_posteriors(place, stream, diarizer, facts))
         if args.output is not None:
             kept.callback(lambda: write_rttm(args.output, {name: in_order(told)}))
@@ -136,6 +137,26 @@ def run_stream(args: argparse.Namespace) -> int:
         finally:  # Ctrl-C is how live audio ends: what has been heard is told
             tell(stream.finish())
     return 0
+
+
+def _begin(
+    diarizer: "Network", latency: str | None, postprocess: "PostprocessConfig", most: int
+) -> tuple[str, Any]:
+    """A stream, and the name of its latency."""
+    from diarize.exported import ExportedDiarizer
+    from diarize.exported_stream import ExportedStream
+    from diarize.latency import parse_latency
+
+    if not isinstance(diarizer, ExportedDiarizer):
+        from diarize.streaming import StreamingDiarizer
+
+        latency = latency or "1.04s"
+        return latency, StreamingDiarizer(diarizer, latency, postprocess, most)
+    latency = latency or str(diarizer.inference["latency"])
+    stream = ExportedStream(diarizer, postprocess, most)
+    known = diarizer.inference["latencies"]
+    diarizer.refuse_latency(latency, parse_latency(latency, known))
+    return latency, stream
 
 
 def _source(args: argparse.Namespace) -> "tuple[str, Pieces]":
@@ -167,7 +188,7 @@ def _source(args: argparse.Namespace) -> "tuple[str, Pieces]":
 
 @contextmanager
 def _posteriors(
-    path: Path, stream: "StreamingDiarizer", diarizer: "Diarizer", facts: dict[str, Any]
+    path: Path, stream: Any, diarizer: "Network", facts: dict[str, Any]
 ) -> Iterator[IO[bytes]]:
     """A file for rows of float32, in the end stored as ``path``; memory holds none of it."""
     import numpy as np

@@ -32,6 +32,7 @@ from diarize.encoder.transformer import (
     attention_mask,
 )
 from diarize.errors import ConfigError
+from diarize.graph import full_precision
 
 FLOOR = 0.1
 """Added to the root mean square that encodings are divided by, so that silence, which is encoded
@@ -169,7 +170,7 @@ class SortFormer(Transformer):
         """The permutation encoding (B, T, W) of estimates (B, T, S), gate aside."""
         ordered = by_arrival(logits, num_frames, self.config.causal)
         learned = self.places
-        with torch.autocast(logits.device.type, enabled=False):
+        with full_precision(logits.device.type):
             if learned is None:
                 places = sinusoidal_places(logits.shape[2], self.width, logits.device)
             else:
@@ -196,11 +197,13 @@ def by_arrival(logits: Tensor, num_frames: Tensor, causal: bool = False) -> Tens
     """
     frames = torch.arange(logits.shape[1], device=logits.device)
     active = (logits > 0) & (frames < num_frames[:, None])[:, :, None]
-    arrived = active.cummax(dim=1).values if len(frames) else active
+    arrived = active.cumsum(dim=1, dtype=torch.int64) > 0
     arrival = (~arrived).sum(dim=1)[:, None, :]  # (B, 1, S), as many as there are frames for never
     if causal:
         arrival = torch.where(arrived, arrival, len(frames))  # (B, T, S)
-    order = arrival.argsort(dim=2, stable=True)
+    num_slots = logits.shape[2]
+    places = arrival * num_slots + torch.arange(num_slots, device=logits.device)  # no two alike
+    order = places.sort(dim=2).indices
     return logits.gather(2, order.expand_as(logits))
 
 

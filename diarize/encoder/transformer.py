@@ -19,6 +19,7 @@ from diarize.attention import MASKED, attend
 from diarize.config import check_choice, check_least, check_shares
 from diarize.dropout import Dropout
 from diarize.errors import ConfigError
+from diarize.graph import is_written
 
 EVERY_FRAME = slice(None)
 
@@ -178,7 +179,8 @@ def attention_mask(
         seen = seen & (frames <= frames[:, None])
     if visible is not None:
         seen = seen & visible[:, None]
-    return None if bool(seen.all()) else torch.where(seen, 0.0, MASKED)
+    whole = not is_written() and bool(seen.all())
+    return None if whole else torch.where(seen, 0.0, MASKED)
 
 
 def sinusoids(embedding: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from diarize.errors import ConfigError
 from diarize.frames import FrameGrid
 from diarize.frontend.log_mel import LogMel, LogMelConfig
 from diarize.frontend.relative_attention import RelativeAttention
+from diarize.graph import full_precision, is_written
 
 SUBSAMPLING = 8
 """Feature frames per output frame."""
@@ -207,7 +208,7 @@ class Subsampling(nn.Module):
         if learning:
             size = self._learning_block(features)
         num_rows = features.shape[1]
-        if num_rows <= size:
+        if is_written() or num_rows <= size:
             return self._subsample(features, num_frames)
         parts = []
         for start in range(0, num_rows, size):
@@ -242,7 +243,7 @@ class Subsampling(nn.Module):
             hidden = hidden.to(memory_format=torch.channels_last)
         # Of mixed precision on a CPU, which halves the time of the layers, these would take twice
         # as long.
-        with torch.autocast("cpu", enabled=False):
+        with full_precision("cpu"):
             hidden = functional.relu(self.first(hidden), inplace=True)
             num_frames = (num_frames + 1) // 2
             hidden = self.second_depthwise(_silence(hidden, num_frames))
@@ -339,7 +340,7 @@ class Convolution(nn.Module):
 def _valid_frames(num_frames: Tensor, num_steps: int) -> Tensor | None:
     """(B, T), True before padding; None where nothing is padded, which saves every masking."""
     valid = torch.arange(num_steps, device=num_frames.device) < num_frames[:, None]
-    return None if bool(valid.all()) else valid
+    return None if not is_written() and bool(valid.all()) else valid
 
 
 def _silence(hidden: Tensor, num_frames: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 B batch, N samples, F feature frames, M mel bins.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torchaudio.functional import melscale_fbanks
 from diarize.audio import SAMPLE_RATE
 from diarize.config import check_choice, check_least
 from diarize.errors import ConfigError
+from diarize.graph import full_precision, is_written, taken
 
 LOG_FLOOR = 2.0**-24
 """Added to every mel energy before the logarithm."""
@@ -129,7 +131,7 @@ class LogMel(nn.Module):
             Features (B, F, M) with F = N // hop_samples, zero beyond an item's frames, and the
             numbers of frames before padding, (B,).
         """
-        with torch.autocast(waveform.device.type, enabled=False):
+        with full_precision(waveform.device.type):
             num_frames = num_samples // self.config.hop_samples
             mel = self._log_energies(self._prepare(waveform.float(), num_samples))
             frames = torch.arange(mel.shape[1], device=mel.device)
@@ -177,19 +179,43 @@ class LogMel(nn.Module):
         config = self.config
         if num_frames == 0:
             return emphasised.new_zeros(emphasised.shape[0], 0, config.num_mels)
-        spectrum = torch.stft(
-            emphasised,
-            n_fft=config.num_fft,
-            hop_length=config.hop_samples,
-            win_length=config.window_samples,
-            window=self.window,
-            center=False,
-            return_complex=True,
-        )
-        power = torch.view_as_real(spectrum[..., :num_frames]).square().sum(dim=-1)  # (B, bins, F)
-        if not power.requires_grad:  # as NeMo rounds, bit by bit; of 0 the root has no gradient
-            power.sqrt_().square_()
+        if is_written():
+            power = self._written_power(emphasised, num_frames)
+        else:
+            spectrum = torch.stft(
+                emphasised,
+                n_fft=config.num_fft,
+                hop_length=config.hop_samples,
+                win_length=config.window_samples,
+                window=self.window,
+                center=False,
+                return_complex=True,
+            )
+            power = torch.view_as_real(spectrum[..., :num_frames]).square().sum(dim=-1)
+            if not power.requires_grad:  # as NeMo rounds, bit by bit; of 0 the root has no gradient
+                power.sqrt_().square_()
         return torch.log(self.filter_bank @ power + LOG_FLOOR).transpose(1, 2)
+
+    def _written_power(self, emphasised: Tensor, num_frames: int) -> Tensor:
+        """The power spectrum, (B, bins, F), as products: a Fourier transform is complex.
+
+        In float64, since what is faint beside something loud would drown in what products round.
+        """
+        config, device = self.config, emphasised.device
+        length, num_fft = config.window_samples, config.num_fft
+        samples = torch.arange(length, device=device)
+        first = torch.arange(num_frames, device=device) * config.hop_samples
+        heard = first[:, None] + samples + (num_fft - length) // 2
+        windowed = taken(emphasised, 1, heard).double() * self.window.double()  # (B, F, length)
+        turns = samples[:, None] * torch.arange(num_fft // 2 + 1, device=device) % num_fft
+        angles = [2 * math.pi * n / num_fft for n in range(num_fft)]
+        cosine, sine = (
+            torch.tensor([wave(angle) for angle in angles], dtype=torch.float64, device=device)
+            for wave in (math.cos, math.sin)
+        )
+        power = (windowed @ taken(cosine, 0, turns)).square()
+        power = power + (windowed @ taken(sine, 0, turns)).square()
+        return power.float().transpose(1, 2)
 
 
 def _normalized(mel: Tensor, valid: Tensor, num_frames: Tensor) -> Tensor:

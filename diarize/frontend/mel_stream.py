@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diarize.frontend.log_mel import LogMel
+from diarize.latency import rows_known
 
 
 class MelStream:
@@ -37,14 +38,13 @@ class MelStream:
         self.last_sample = samples[-1:].clone()
         self.num_samples += len(samples)
         half, hop = self._mel.config.num_fft // 2, self._mel.config.hop_samples
-        complete = max((self.num_samples - half) // hop + 1, 0)
-        return self._take(min(complete, self.num_samples // hop) - self.num_frames)
+        return self._take(rows_known(self.num_samples, hop, half, False) - self.num_frames)
 
     def finish(self) -> Tensor:
         """The frames that hear silence after the last sample, (F, M)."""
-        half = self._mel.config.num_fft // 2
+        half, hop = self._mel.config.num_fft // 2, self._mel.config.hop_samples
         self.emphasised = torch.cat([self.emphasised, torch.zeros(half)])
-        return self._take(self.num_samples // self._mel.config.hop_samples - self.num_frames)
+        return self._take(rows_known(self.num_samples, hop, half, True) - self.num_frames)
 
     @torch.inference_mode()
     def _take(self, num_frames: int) -> Tensor:

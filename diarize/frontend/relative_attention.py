@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diarize.attention import Distances, attend, blocks, shift_rows
+from diarize.attention import MASKED, Distances, attend, blocks, shift_rows
+from diarize.graph import is_written, taken
 from diarize.local_attention import attend_nearby
 
 QUERY_BLOCK = 128
 """Frames whose scores a CPU holds at once: few enough for its cache, and a row needs only the
 offsets of its own block."""
+
+WRITTEN_ROWS = 64
+"""Frames that are given the same neighbours in a graph."""
 
 
 class RelativeAttention(nn.Module):
@@ -92,3 +96,36 @@ class RelativeAttention(nn.Module):
             else:
                 whole[:, :, rows] = attended
         return torch.cat(parts, dim=2) if whole is None else whole
+
+    def _written(
+        self, query: Tensor, key: Tensor, value: Tensor, position: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """The same of queries (B, H, T, D / H) without a loop, as a graph for any T has it."""
+        scale, num_steps = query.shape[3] ** -0.5, query.shape[2]
+        by_content = (query + self.content_bias[:, None]) * scale
+        by_position = (query + self.position_bias[:, None]) * scale
+        assert mask is not None  # (B, 1, 1, T)
+        if self.context is None:
+            # Frame j of row i stands in column T - i + j of 2T, or j of rows one column shorter.
+            by_offset = functional.pad(by_position @ position, (1, 0)).flatten(2)
+            by_offset = by_offset[:, :, num_steps:].unflatten(2, (num_steps, 2 * num_steps - 1))
+            scores = by_content @ key.transpose(2, 3) + by_offset[..., :num_steps] + mask
+            return scores.softmax(3) @ value
+        context, last = self.context, num_steps - 1
+        first = torch.arange((last + WRITTEN_ROWS) // WRITTEN_ROWS, device=query.device)
+        first = first[:, None] * WRITTEN_ROWS  # of n blocks
+        near = first + torch.arange(-context, WRITTEN_ROWS + context, device=query.device)
+        beyond = ((near < 0) | (near > last)) * MASKED  # (n, R + 2C)
+        near = near.clamp(0, last)
+        rows = (first + torch.arange(WRITTEN_ROWS, device=query.device)).clamp(max=last)
+        offsets = torch.arange(-context, context + 1, device=query.device) + last
+        position = position.index_select(2, offsets.clamp(0, 2 * last))  # of C, ..., -C
+        by_offset = taken(by_position, 2, rows) @ position[:, None]  # (B, H, n, R, 2C + 1)
+        # Row i scores columns i to i + 2C, or 0 to 2C of rows that are one column longer.
+        by_offset = functional.pad(by_offset, (0, WRITTEN_ROWS), value=MASKED).flatten(3)
+        columns = WRITTEN_ROWS + 2 * context
+        by_offset = by_offset[..., : WRITTEN_ROWS * columns].unflatten(3, (WRITTEN_ROWS, columns))
+        scores = taken(by_content, 2, rows) @ taken(key, 2, near).transpose(3, 4)
+        scores = scores + by_offset + (taken(mask[:, :, 0], 2, near) + beyond)[:, :, :, None]
+        attended = scores.softmax(4) @ taken(value, 2, near)
+        return attended.flatten(2, 3)[:, :, :num_steps]
