@@ -38,8 +38,9 @@ from diarize.streaming import StreamingDiarizer, refuse_windowed
 OPSET = 20
 """Version of ONNX's operators."""
 
-EXAMPLE = (2, 3)
-"""Windows, and frames in each, of what a network is traced with."""
+EXAMPLE = (2, 200)
+"""Windows, and frames in each, of what a network is traced with: whatever is 1 there, such as the
+number of blocks of a short window, would be 1 for ever."""
 
 
 class Windows(nn.Module):

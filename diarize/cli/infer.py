@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from diarize.cli.formats import some_of
 from diarize.cli.record import made_by, write_record
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diarize.formats.posteriors import Posteriors
     from diarize.inference import Diarization, Failure, InferenceConfig, Network
     from diarize.manifest import Session
+    from diarize.model import Diarizer
     from diarize.postprocess import PostprocessConfig
 
 FORMATS = ("rttm", "json")
@@ -291,7 +292,7 @@ def asked_config(args: argparse.Namespace, diarizer: "Network") -> "InferenceCon
     elif not windows:
         from diarize.streaming import refuse_windowed
 
-        refuse_windowed(diarizer)
+        refuse_windowed(cast("Diarizer", diarizer))
     if not windows and not (args.window is args.overlap is None):
         args.refuse(
             f"--window and --overlap are for what is judged in windows; latency {config.latency} "

@@ -8,12 +8,13 @@ A file is known by that, wherever it is moved, and one that was changed since is
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from diarize.errors import ScoreError
 
 if TYPE_CHECKING:
     from diarize.inference import InferenceConfig, Network
+    from diarize.model import Diarizer
 
 SUFFIX = ".passport"
 
@@ -116,7 +117,7 @@ def digest_of(diarizer: "Network") -> str:
     import torch
 
     whole = sha256()
-    for name, tensor in sorted(diarizer.state_dict().items()):
+    for name, tensor in sorted(cast("Diarizer", diarizer).state_dict().items()):
         whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return whole.hexdigest()

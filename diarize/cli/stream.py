@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from diarize.cli.infer import (
     add_postprocess,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from diarize.capture import Pieces
     from diarize.inference import Network
+    from diarize.model import Diarizer
     from diarize.postprocess import PostprocessConfig
     from diarize.turns import Turn
 
@@ -151,7 +152,8 @@ def _begin(
         from diarize.streaming import StreamingDiarizer
 
         latency = latency or "1.04s"
-        return latency, StreamingDiarizer(diarizer, latency, postprocess, most)
+        model = cast("Diarizer", diarizer)
+        return latency, StreamingDiarizer(model, latency, postprocess, most)
     latency = latency or str(diarizer.inference["latency"])
     stream = ExportedStream(diarizer, postprocess, most)
     known = diarizer.inference["latencies"]
