@@ -6,27 +6,27 @@ what is done block by block to save memory, it does at once.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
-_WRITTEN = ContextVar("written", default=False)
+_written = False
 
 
 def is_written() -> bool:
     """Whether networks run as they are to be written."""
-    return _WRITTEN.get()
+    return _written
 
 
 @contextmanager
 def as_written() -> Iterator[None]:
-    """Run networks as they are to be written."""
-    token = _WRITTEN.set(True)
+    """Run networks as they are to be written, all of this process."""
+    global _written
+    before, _written = _written, True
     try:
         yield
     finally:
-        _WRITTEN.reset(token)
+        _written = before
 
 
 def taken(tensor: Tensor, dim: int, index: Tensor) -> Tensor:

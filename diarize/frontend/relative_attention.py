@@ -47,6 +47,9 @@ class RelativeAttention(nn.Module):
         query = self.query(hidden).unflatten(-1, heads)
         key = self.key(hidden).unflatten(-1, heads).transpose(1, 2)
         value = self.value(hidden).unflatten(-1, heads).transpose(1, 2)
+        if is_written():
+            attended = self._written(query.transpose(1, 2), key, value, offsets, mask)
+            return self.output(attended.transpose(1, 2).flatten(2))
         dropout, num_steps = self.dropout if self.training else 0.0, hidden.shape[1]
         farthest = num_steps - 1 if self.context is None else min(self.context, num_steps - 1)
         ours = hidden.is_cpu and dropout < 1
@@ -98,10 +101,14 @@ class RelativeAttention(nn.Module):
         return torch.cat(parts, dim=2) if whole is None else whole
 
     def _written(
-        self, query: Tensor, key: Tensor, value: Tensor, position: Tensor, mask: Tensor | None
+        self, query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, mask: Tensor | None
     ) -> Tensor:
         """The same of queries (B, H, T, D / H) without a loop, as a graph for any T has it."""
-        scale, num_steps = query.shape[3] ** -0.5, query.shape[2]
+        scale, num_steps, last = query.shape[3] ** -0.5, query.shape[2], query.shape[2] - 1
+        if self.context is not None:  # of C, ..., -C
+            scored = torch.arange(-self.context, self.context + 1, device=query.device) + last
+            offsets = offsets.index_select(0, scored.clamp(0, 2 * last))
+        position = self.position(offsets).unflatten(-1, self.content_bias.shape).permute(1, 2, 0)
         by_content = (query + self.content_bias[:, None]) * scale
         by_position = (query + self.position_bias[:, None]) * scale
         assert mask is not None  # (B, 1, 1, T)
@@ -111,15 +118,13 @@ class RelativeAttention(nn.Module):
             by_offset = by_offset[:, :, num_steps:].unflatten(2, (num_steps, 2 * num_steps - 1))
             scores = by_content @ key.transpose(2, 3) + by_offset[..., :num_steps] + mask
             return scores.softmax(3) @ value
-        context, last = self.context, num_steps - 1
+        context = self.context
         first = torch.arange((last + WRITTEN_ROWS) // WRITTEN_ROWS, device=query.device)
         first = first[:, None] * WRITTEN_ROWS  # of n blocks
         near = first + torch.arange(-context, WRITTEN_ROWS + context, device=query.device)
         beyond = ((near < 0) | (near > last)) * MASKED  # (n, R + 2C)
         near = near.clamp(0, last)
         rows = (first + torch.arange(WRITTEN_ROWS, device=query.device)).clamp(max=last)
-        offsets = torch.arange(-context, context + 1, device=query.device) + last
-        position = position.index_select(2, offsets.clamp(0, 2 * last))  # of C, ..., -C
         by_offset = taken(by_position, 2, rows) @ position[:, None]  # (B, H, n, R, 2C + 1)
         # Row i scores columns i to i + 2C, or 0 to 2C of rows that are one column longer.
         by_offset = functional.pad(by_offset, (0, WRITTEN_ROWS), value=MASKED).flatten(3)
