@@ -32,8 +32,8 @@ def as_written() -> Iterator[None]:
 def taken(tensor: Tensor, dim: int, index: Tensor) -> Tensor:
     """What lies at places along an axis, whose dimension becomes those of the index.
 
-    Indexing by brackets says the same, but torch's exporter makes a slower operator of it, and one
-    that is wrong where other dimensions are free.
+    Indexing by brackets says the same, but torch's exporter makes a chain of operators of it, and
+    of this a single one.
 
     Args:
         tensor: of any shape.
