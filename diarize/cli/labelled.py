@@ -13,6 +13,7 @@ from diarize.cli.infer import (
     check_ids,
     facts_of,
     keep_posteriors,
+    load_network,
     need_folder,
 )
 from diarize.cli.record import made_by
@@ -187,16 +188,15 @@ def _judge(
         AudioError: if a session fails, once all others are done.
     """
     from diarize.formats.posteriors import Posteriors
-    from diarize.inference import Failure, choose_device, diarize_sessions
+    from diarize.inference import Failure, diarize_sessions
     from diarize.memory import keep_freed_memory
-    from diarize.model import Diarizer
 
     if args.posteriors is not None:
         need_folder(args.posteriors)
     made = next((posteriors.made_by for posteriors in known.values()), {})
     model = str(args.model or made.get("model", "default"))
     keep_freed_memory()
-    diarizer = Diarizer.from_pretrained(model).to(choose_device(args.device))
+    diarizer = load_network(model, args.device)
     config = asked_config(args, diarizer)
     facts = facts_of(config, made_by(model, diarizer, config))
     for name, posteriors in known.items():
