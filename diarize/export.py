@@ -3,6 +3,7 @@
 B batch, N samples, T frames, S slots, D embedding width, F numbers in a row of features.
 """
 
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -210,6 +211,8 @@ def _write(
     """
     dynamic = torch.export.Dim.DYNAMIC
     axes = {name: {0: dynamic} | ({free[name]: dynamic} if name in free else {}) for name in inputs}
+    silenced = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # torch tells of what it does without, and traces all it does
     with as_written(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what torch itself will drop
         try:
@@ -229,6 +232,8 @@ def _write(
             raise CheckpointError(
                 f"the model cannot be written as a graph: {_reason(error)}. Take another."
             ) from None
+        finally:
+            logging.disable(silenced)
 
 
 def _reason(error: BaseException) -> str:

@@ -31,6 +31,7 @@ from diarize.exported import (
 )
 from diarize.exported_stream import ExportedStream
 from diarize.frontend.features import Features, FeaturesConfig
+from diarize.frontend.log_mel import LogMel, LogMelConfig
 from diarize.inference import InferenceConfig, diarize_features, diarize_waveform
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.module import TrainingConfig
@@ -71,8 +72,11 @@ def nemo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
         settings = CONFIG | {"streaming_mode": streaming}
         if streaming:
             settings["preprocessor"] = CONFIG["preprocessor"] | {"normalize": "NA"}
+        mel, tensors = LogMel(LogMelConfig(num_mels=16)), weights()
+        tensors["preprocessor.featurizer.window"] = mel.window
+        tensors["preprocessor.featurizer.fb"] = mel.filter_bank[None]
         buffer = io.BytesIO()
-        torch.save(weights(), buffer)
+        torch.save(tensors, buffer)
         files = {
             "./model_config.yaml": yaml.safe_dump(settings).encode(),
             "./model_weights.ckpt": buffer.getvalue(),

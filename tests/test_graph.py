@@ -58,7 +58,7 @@ def test_attention_by_distance(num_steps: int, context: int | None) -> None:
 @pytest.mark.parametrize("normalization", ["none", "per_feature"])
 @pytest.mark.parametrize("scaling", ["none", "item"])
 def test_energies(normalization: str, scaling: str) -> None:
-    mel = LogMel(LogMelConfig(normalization=normalization, peak_scaling=scaling))
+    mel = LogMel(LogMelConfig(normalization=normalization, peak_scaling=scaling)).eval()
     waveform, num_samples = noise(6000, 4100)
     wanted, num_frames = mel(waveform, num_samples)
     with as_written():
