@@ -5,7 +5,8 @@ B batch, N samples, T frames, S slots, D embedding width, F numbers in a row of 
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -211,10 +212,7 @@ def _write(
     """
     dynamic = torch.export.Dim.DYNAMIC
     axes = {name: {0: dynamic} | ({free[name]: dynamic} if name in free else {}) for name in inputs}
-    silenced = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # torch tells of what it does without, and traces all it does
-    with as_written(), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what torch itself will drop
+    with as_written(), torch.no_grad(), _quiet():
         try:
             program = torch.onnx.export(
                 network.eval(),
@@ -232,8 +230,19 @@ def _write(
             raise CheckpointError(
                 f"the model cannot be written as a graph: {_reason(error)}. Take another."
             ) from None
-        finally:
-            logging.disable(silenced)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporters tell of themselves: what they lack, will drop and pass over."""
+    silenced = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(silenced)
 
 
 def _reason(error: BaseException) -> str:
@@ -249,11 +258,12 @@ def round_weights(path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     rounded = path.with_name(f"rounded-{path.name}")
-    quantize_dynamic(
-        path,
-        rounded,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-    )
+    with _quiet():
+        quantize_dynamic(
+            path,
+            rounded,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
     rounded.rename(path)
