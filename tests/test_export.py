@@ -63,6 +63,11 @@ def without_torch(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def turns(rttm: str) -> list[list[str]]:
+    """Lines but for their confidence, whose last digits differ."""
+    return [line.split()[:8] for line in rttm.splitlines()]
+
+
 @pytest.fixture(scope="module")
 def nemo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
     """``nemo(streaming)``: a tiny Sortformer as NeMo publishes it, v2 or v1."""
@@ -187,13 +192,14 @@ def test_sortformer_v2_step_by_step_without_torch(
     assert len(own) == len(other) == 163
     assert np.abs(own - other).max() < 1e-4
     capsys.readouterr()
-    flags = ["--onset", "0.45", "--offset", "0.45"]
+    median = str(np.median(own))
+    flags = ["--onset", median, "--offset", median]
     for verb in (["infer"], ["stream"]):
         asked = [*verb, DEMO, *flags, "--latency", SHORT, "--model"]
         assert main([*map(str, asked), str(model)]) == 0
         told = without_torch(*asked, folder)
         assert told.returncode == 0, told.stderr
-        assert told.stdout == capsys.readouterr().out
+        assert turns(told.stdout) == turns(capsys.readouterr().out) != []
     refused = without_torch("infer", DEMO, "--model", folder, "--latency", "chunk=5,right=2")
     assert refused.returncode == 1
     assert "exported for latency chunk=4,left=1,right=2,fifo=6,cache=20" in refused.stderr
@@ -206,7 +212,8 @@ def test_recordings_are_diarized_without_torch(
     assert main(["infer", str(DEMO)]) == 0
     wanted = capsys.readouterr().out
     told = without_torch("infer", DEMO, "--model", packaged)
-    assert (told.returncode, told.stdout) == (0, wanted), told.stderr
+    assert told.returncode == 0, told.stderr
+    assert turns(told.stdout) == turns(wanted)
     assert wanted.count("SPEAKER conversation") > 5
     windows = ["--window", "20", "--format", "json", "--output", tmp_path]
     told = without_torch("infer", DEMO, "--model", packaged, *windows)
