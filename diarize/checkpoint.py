@@ -33,6 +33,9 @@ from diarize.slots import ROWS, more_slots
 WEIGHTS = Path(__file__).parent / "weights"
 """Where packaged models lie."""
 
+PRIOR = "front_end.mel.heard"
+"""What models with a prior have heard in training: a run may begin without, and notes it then."""
+
 SECTIONS = ("diarizer", "postprocess", "inference", "card")
 
 
@@ -127,7 +130,8 @@ def initialize(diarizer: Diarizer, checkpoint: Checkpoint) -> list[str]:
         Names of the tensors that were left as they are, since the checkpoint has none that fit.
 
     Raises:
-        CheckpointError: if a tensor of the front end is missing or of another shape.
+        CheckpointError: if a tensor of the front end is missing, but for its prior, or of another
+            shape.
     """
     expected = diarizer.state_dict()
     fitting = {
@@ -140,7 +144,11 @@ def initialize(diarizer: Diarizer, checkpoint: Checkpoint) -> list[str]:
         if known is not None and ROWS.match(name) and len(known) < len(own):
             if known.shape[1:] == own.shape[1:]:
                 fitting[name] = more_slots(known, len(own))
-    front_end = {name: own for name, own in expected.items() if name.startswith("front_end.")}
+    front_end = {
+        name: own
+        for name, own in expected.items()
+        if name.startswith("front_end.") and (name != PRIOR or name in checkpoint.tensors)
+    }
     faults = _misfits(front_end, {n: t for n, t in checkpoint.tensors.items() if n in front_end})
     if faults:
         raise CheckpointError(

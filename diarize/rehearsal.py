@@ -112,7 +112,7 @@ class Rehearsal:
             Of all frames, those of padding without meaning.
         """
         diarizer, drawn = self._diarizer, self._diarizer.training
-        features, num_rows = diarizer.front_end.mel(signal, num_samples)
+        features, num_rows = diarizer.front_end.mel(signal, num_samples, so_far=True)
         known, device = int(num_rows.max()), features.device
         rows = diarizer.front_end.grid.hop // diarizer.front_end.mel.config.hop_samples
         memory = _RehearsedCache(

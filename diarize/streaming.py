@@ -48,11 +48,17 @@ def refuse_windowed(diarizer: Diarizer) -> None:
             "--latency."
         )
     mel = diarizer.front_end.mel.config
-    if mel.normalization != "none" or mel.peak_scaling != "none":
+    if mel.peak_scaling != "none":
         raise ConfigError(
-            f"the model has mel.normalization {mel.normalization} and peak_scaling "
-            f"{mel.peak_scaling}, but a stream needs none of either: they need the whole "
-            "recording. Take a streaming model; this one is run in windows."
+            f"the model has mel.peak_scaling {mel.peak_scaling}, but a stream needs none: the "
+            "peak of a recording is known at its end. Take a streaming model; this one is run in "
+            "windows."
+        )
+    if not mel.streams:
+        raise ConfigError(
+            f"the model has mel.normalization {mel.normalization} and no prior, but a stream is "
+            "normalised by what it has heard so far, which at first is nothing. Give the model a "
+            "prior (diarize convert --prior-of), or run it in windows."
         )
 
 
@@ -60,8 +66,8 @@ class StreamingDiarizer:
     """One stream of audio.
 
     Args:
-        diarizer: a streaming model: its features are neither scaled nor normalised by what is
-            yet to come.
+        diarizer: a streaming model: its features are not scaled by what is yet to come, and not
+            normalised, or by what was heard so far and a prior.
         latency: settings, or as `parse_latency` takes them; names are the model's.
         postprocess: how turns are cut; default: what the model recommends.
         max_speakers: who comes after so many is not answered for; default: as many as the model
@@ -172,6 +178,8 @@ class StreamingDiarizer:
         }
         if self._live is not None:
             state |= {name: torch.as_tensor(array) for name, array in self._live.state().items()}
+        if mel.heard is not None:
+            state["heard"] = mel.heard
         if memory.cache_posterior is not None:
             state["cache_posterior"] = memory.cache_posterior
         counts = [memory.num_silence, mel.num_samples, mel.num_frames]
@@ -196,6 +204,13 @@ class StreamingDiarizer:
                 f"the model's are {own} and {self._diarizer.num_slots}. Restore it with the model "
                 "that it was saved from."
             )
+        if ("heard" in state) != (mel.heard is not None):
+            ways = ["none", "per_feature"]
+            saved, its = ways["heard" in state], ways[mel.heard is not None]
+            raise ConfigError(
+                f"the state has features of mel.normalization {saved}, but the model's is {its}. "
+                "Restore it with the model that it was saved from."
+            )
         if not torch.equal(state["latency"], self._frames):
             theirs = state["latency"].tolist()
             raise ConfigError(
@@ -207,6 +222,7 @@ class StreamingDiarizer:
         memory.cache_posterior = state.get("cache_posterior")
         memory.silence = state["silence"]
         mel.emphasised, mel.last_sample = state["emphasised"], state["last_sample"]
+        mel.heard = state.get("heard")
         self._features = state["features"]
         memory.num_silence = state["counts"][0]
         mel.num_samples, mel.num_frames, *own_counts = state["counts"][1:].tolist()

@@ -209,6 +209,24 @@ def test_a_model_starts_from_anothers_front_end(diarizer: Diarizer, tmp_path: Pa
     assert set(left) == grown  # which of them go is not ours to say
 
 
+def test_a_prior_is_stored_and_taken_over_and_no_start_needs_one(
+    diarizer: Diarizer, tmp_path: Path
+) -> None:
+    known = make("front_end.mel.prior_seconds=3")
+    known.front_end.mel.heard.normal_()
+    folder = save_checkpoint(known, tmp_path / "known", torch.float16)
+    again = load_checkpoint(folder).front_end.mel
+    assert torch.equal(again.heard, known.front_end.mel.heard) and again.config.prior_seconds == 3
+    other = make("front_end.mel.prior_seconds=5")
+    assert initialize(other, read_checkpoint(folder)) == []
+    assert torch.equal(other.front_end.mel.heard, known.front_end.mel.heard)
+    assert initialize(make(), read_checkpoint(folder)) == []
+    other = make("front_end.mel.prior_seconds=5")
+    without = read_checkpoint(save_checkpoint(diarizer, tmp_path / "without"))
+    assert initialize(other, without) == ["front_end.mel.heard"]
+    assert not other.front_end.mel.heard.any()
+
+
 def test_known_slots_answer_as_before_where_there_are_more(
     diarizer: Diarizer, tmp_path: Path
 ) -> None:

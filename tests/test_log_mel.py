@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diarize.errors import ConfigError
-from diarize.frontend.log_mel import LogMel, LogMelConfig
+from diarize.frontend.log_mel import DEVIATION_FLOOR, LogMel, LogMelConfig, normalized_so_far
 
 
 def filter_bank(num_mels: int) -> np.ndarray:
@@ -74,6 +74,107 @@ def test_batch_of_one_equals_batch_of_many(lengths: list[int], normalization: st
         torch.testing.assert_close(many[row, : length // 160], one[0], atol=1e-4, rtol=1e-4)
 
 
+def with_prior(**settings: object) -> LogMel:
+    """Log-mel whose training has heard ten seconds, unlike what is heard in tests."""
+    mel = LogMel(LogMelConfig(**{"prior_seconds": 0.5, "dither": 0.0, "num_mels": 8, **settings}))
+    source = torch.Generator().manual_seed(5)
+    mel.hear(torch.randn(1, 160000, generator=source) * 0.3, torch.tensor([160000]))
+    return mel
+
+
+def test_each_frame_is_normalised_by_those_until_it_and_the_prior() -> None:
+    """In two passes for every frame, by the definition."""
+    mel, (waveform, num_samples) = with_prior(), noise(16000, 4810)
+    waveform[0, 8000:] *= 0.05  # what is louder before is no reason to hear the rest as silence
+    energies, num_frames = LogMel(LogMelConfig(normalization="none", num_mels=8)).eval()(
+        waveform, num_samples
+    )
+    found, _ = mel.eval()(waveform, num_samples, so_far=True)
+    assert mel.heard[0].tolist() == [1000] * 8
+    (_, expected_mean, expected_variance), prior = mel.heard.double().numpy(), 50
+    for item, rows, frames in zip(found, energies.double().numpy(), num_frames, strict=True):
+        for frame in range(frames):
+            until, count = rows[: frame + 1], prior + frame + 1
+            mean = (prior * expected_mean + until.sum(0)) / count
+            squares = prior * (expected_variance + (expected_mean - mean) ** 2)
+            squares = squares + ((until - mean) ** 2).sum(0)
+            expected = (rows[frame] - mean) / (np.sqrt(squares / (count - 1)) + DEVIATION_FLOOR)
+            np.testing.assert_allclose(item[frame], expected, atol=2e-4)
+        assert (item[frames:] == 0).all()
+
+
+def test_the_last_frame_is_normalised_as_in_the_whole_recording() -> None:
+    """If training has heard nothing yet: then a prior counts for nothing."""
+    mel = LogMel(LogMelConfig(prior_seconds=5.0)).eval()
+    so_far, whole = [mel(*noise(16000), so_far=flag)[0][0] for flag in (True, False)]
+    torch.testing.assert_close(so_far[-1], whole[-1], atol=1e-4, rtol=0)
+    assert (so_far[0] == 0).all() and (so_far - whole).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 40])
+def test_frames_do_not_depend_on_how_a_recording_is_cut(size: int) -> None:
+    source = torch.Generator().manual_seed(0)
+    energies = torch.randn(2, 40, 5, generator=source) * 4 - 8
+    mean, before = torch.full((5,), -7.0), torch.tensor([3.0, 0.0, 30.0]).double()
+    before = before[:, None].expand(3, 5)
+    whole, sums = normalized_so_far(energies, mean, before)
+    parts, heard = [], before
+    for piece in energies.split(size, dim=1):
+        part, heard = normalized_so_far(piece, mean, heard)
+        parts.append(part)
+    assert torch.equal(torch.cat(parts, dim=1), whole) and torch.equal(heard, sums)
+
+
+def test_training_notes_what_it_hears() -> None:
+    """Exactly, whatever the batches; padding and blanked bins are not heard, nor what is judged."""
+    settings = LogMelConfig(prior_seconds=5.0, dither=0.0, frequency_masks=1, num_mels=32)
+    mel = LogMel(settings)
+    batches = [noise(3200, 1700), noise(160, 0), noise(100), noise(48000)]
+    batches[-1] = (batches[-1][0] * 30, batches[-1][1])
+    for batch in batches:
+        mel.train()(*batch)
+        mel.eval()(*batch)
+        mel(*batch, so_far=True)
+    plain = LogMel(LogMelConfig(normalization="none", num_mels=32)).eval()
+    rows = []
+    for batch in batches:
+        rows += [item[:n] for item, n in zip(*plain(*batch), strict=True)]
+    frames = torch.cat(rows).double()
+    count, mean, variance = mel.heard.double()
+    assert count.tolist() == [331] * 32 == [len(frames)] * 32
+    torch.testing.assert_close(mean, frames.mean(0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(variance, frames.var(0, correction=0), atol=0, rtol=1e-4)
+    again = LogMel(settings)
+    for batch in batches:
+        again.hear(*batch)
+    assert torch.equal(again.heard, mel.heard)
+
+
+def test_processes_that_train_together_note_what_all_hear(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = noise(3200), noise(16000, 8000)
+    alone, other = with_prior(), with_prior()
+    (sums,) = torch.zeros(1, 3, 8)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", sums.copy_)
+    alone.hear(*second)  # whose sums the other process adds to its own
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda own: own.add_(sums))
+    other.hear(*first)
+    monkeypatch.undo()
+    together = with_prior()
+    both = torch.zeros(3, 16000)
+    both[0, :3200], both[1:] = first[0][0], second[0]
+    together.hear(both, torch.tensor([3200, 16000, 8000]))
+    torch.testing.assert_close(other.heard, together.heard, atol=1e-4, rtol=1e-5)
+
+
+def test_after_silence_speech_is_no_louder_than_the_prior_allows() -> None:
+    """A minute of zeros, then noise: features stay in what a network can bear."""
+    mel, (waveform, num_samples) = with_prior().eval(), noise(16000 * 62)
+    waveform[0, : 16000 * 60] = 0
+    features, _ = mel(waveform, num_samples, so_far=True)
+    assert features.isfinite().all() and features.abs().max() < 20
+
+
 def test_one_frame_is_its_own_mean() -> None:
     mel, num_frames = LogMel(LogMelConfig()).eval()(*noise(200))
     assert num_frames.tolist() == [1] and (mel == 0).all()
@@ -138,6 +239,9 @@ def test_window_and_filter_bank_travel_with_the_weights() -> None:
         name: tuple(tensor.shape) for name, tensor in LogMel(LogMelConfig()).state_dict().items()
     }
     assert shapes == {"window": (400,), "filter_bank": (80, 257)}
+    assert set(with_prior().state_dict()) == {*shapes, "heard"}
+    plain = LogMel(LogMelConfig(normalization="none", prior_seconds=5.0))  # needs none
+    assert set(plain.state_dict()) == set(shapes)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +252,7 @@ def test_window_and_filter_bank_travel_with_the_weights() -> None:
         ({"window_samples": 600}, "window_samples: is 600, but .* num_fft, 512"),
         ({"frequency_masks": -1}, "frequency_masks is -1, but it is at least 0"),
         ({"frequency_masks": 2, "num_mels": 20}, "mask_bins: is 24, but there are only 20 mel"),
+        ({"prior_seconds": -1.0}, "prior_seconds is -1, but it is at least 0"),
         ({"hop_samples": 0}, "hop_samples is 0, but it is at least 1"),
         ({"sample_rate": 8000}, "sample_rate is 8000, but audio of any rate is heard at 16000"),
     ],

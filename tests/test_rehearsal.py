@@ -96,7 +96,22 @@ STREAMS = [
 @pytest.mark.parametrize(("stacked", "latency"), STREAMS)
 def test_a_rehearsal_answers_as_a_stream(stacked: bool, latency: str) -> None:
     """Sessions of several lengths; not drawn, in training, they answer the same."""
-    diarizer = tiny(stacked)
+    assert_answers_as_a_stream(tiny(stacked), latency)
+
+
+def test_what_is_normalised_by_what_was_heard_so_far_is_rehearsed_so() -> None:
+    """Training notes what it hears, and streams begin with it."""
+    normalised = {"front_end.mel.normalization": "per_feature", "front_end.mel.prior_seconds": 1}
+    diarizer = tiny(**normalised)
+    diarizer.front_end.mel.hear(*noise(2.0))
+    assert_answers_as_a_stream(diarizer, SHORT)
+    assert diarizer.front_end.mel.heard[0].tolist() == [200 + 480 + 331 + 7 + 400] * 80
+    message = "mel.normalization per_feature and no prior"
+    with pytest.raises(ConfigError, match=message):
+        Rehearsal(tiny(**{"front_end.mel.normalization": "per_feature"}), RehearsalConfig(SHORT))
+
+
+def assert_answers_as_a_stream(diarizer: Diarizer, latency: str) -> None:
     signal, num_samples = noise(4.8, 3.31, 0.07, 4.0)
     rehearsal = Rehearsal(diarizer, RehearsalConfig(latency, permute=False))
     for training in (False, True):
@@ -128,7 +143,9 @@ class Oracle:
         class Mel:
             config = mel_config
 
-            def __call__(self, signal: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+            def __call__(
+                self, signal: Tensor, num_samples: Tensor, so_far: bool
+            ) -> tuple[Tensor, Tensor]:
                 return signal, num_samples
 
         self.front_end = SimpleNamespace(

@@ -1,5 +1,6 @@
 """Streams: what is answered depends neither on how samples are fed nor on what came before."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from diarize.cli import main
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError
 from diarize.formats.rttm import read_rttm
+from diarize.frontend.log_mel import LogMel
 from diarize.frontend.mel_stream import MelStream
 from diarize.inference import Diarization, InferenceConfig, diarize_sessions, diarize_waveform
 from diarize.manifest import Session
@@ -39,6 +41,21 @@ def diarizer() -> Diarizer:
     return diarizer
 
 
+@pytest.fixture(scope="module")
+def normalised() -> Diarizer:
+    """A model like the packaged one: its features are normalised, streams begin with a prior."""
+    torch.manual_seed(4)
+    config = load_config(
+        TrainingConfig, [TINY], ["diarizer.front_end.mel.prior_seconds=2"]
+    ).diarizer
+    diarizer = Diarizer(config).eval()
+    with torch.no_grad():
+        diarizer.head.output.weight.mul_(20)
+    heard = torch.from_numpy(noise(10.0, seed=9))
+    diarizer.front_end.mel.hear(heard[None], torch.tensor([len(heard)]))
+    return diarizer
+
+
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     loudness = np.repeat(rng.uniform(0, 0.3, round(seconds * 4) + 1), 4000)
@@ -62,6 +79,59 @@ def test_features_are_those_of_the_whole_recording(diarizer: Diarizer, num_sampl
         parts = [stream.push(part) for part in samples.split(size)]
         found = torch.cat([*parts, stream.finish()])
         torch.testing.assert_close(found, whole[0], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 159, 160, 415, 416, 16000, 33333])
+def test_normalised_features_do_not_depend_on_the_pieces(
+    normalised: Diarizer, num_samples: int
+) -> None:
+    """Each frame is as if the recording ended with it."""
+    samples = torch.from_numpy(noise(3.0)[:num_samples])
+    mel = normalised.front_end.mel
+    with torch.no_grad():
+        whole, _ = mel(samples[None], torch.tensor([num_samples]), so_far=True)
+    for size in (160, 480, 1120, 40000, 97):  # 1, 3 and 7 frames, all of them, part of one
+        stream = MelStream(mel)
+        parts = [stream.push(part) for part in samples.split(size)]
+        found = torch.cat([*parts, stream.finish()])
+        torch.testing.assert_close(found, whole[0], atol=2e-5, rtol=1e-5)
+
+
+def test_normalised_pieces_of_any_size_give_the_same(normalised: Diarizer, tmp_path: Path) -> None:
+    """Also those that come in another process; what is answered stands."""
+    samples = noise(7.0)
+    whole = streamed(normalised, SHORT, [samples])
+    assert whole.shape == (88, 4) and whole.std() > 0.05
+    np.testing.assert_allclose(
+        streamed(normalised, SHORT, np.array_split(samples, 23)), whole, atol=1e-5
+    )
+    stream = StreamingDiarizer(normalised, SHORT)
+    before = stream.feed(samples[:50_001])
+    safetensors.torch.save_file(stream.state_dict(), tmp_path / "state")
+    other = StreamingDiarizer(normalised, SHORT)
+    other.load_state_dict(safetensors.torch.load_file(tmp_path / "state"))
+    after = [np.concatenate([s.feed(samples[50_001:]), s.finish()]) for s in (stream, other)]
+    np.testing.assert_array_equal(*after)
+    np.testing.assert_allclose(np.concatenate([before, after[0]]), whole, atol=1e-5)
+    louder = np.concatenate([samples[:50_001], 3 * noise(7.0, seed=1)])
+    np.testing.assert_array_equal(
+        streamed(normalised, SHORT, [louder[:50_001], louder[50_001:]])[: len(before)], before
+    )
+
+
+def test_normalised_silence_is_answered(normalised: Diarizer) -> None:
+    for samples in (np.zeros(80000), np.concatenate([np.zeros(80000), noise(1.0)])):
+        posterior = streamed(normalised, SHORT, [samples.astype(np.float32)])
+        assert np.isfinite(posterior).all()
+
+
+def test_a_prior_is_what_a_stream_begins_with(normalised: Diarizer) -> None:
+    samples, mel = torch.from_numpy(noise(1.0)), normalised.front_end.mel
+    first = MelStream(mel).push(samples)
+    plain = MelStream(LogMel(replace(mel.config, normalization="none"))).push(samples)
+    _, mean, variance = mel.heard
+    # Of the first frames, little but the prior is known: 200 frames.
+    torch.testing.assert_close(first[0], (plain[0] - mean) / variance.sqrt(), atol=0.05, rtol=0.03)
 
 
 @pytest.mark.parametrize("latency", [SHORT, "1.04s"])
@@ -281,7 +351,13 @@ def test_memory_does_not_grow_over_hours(diarizer: Diarizer) -> None:
     assert max(sizes) < 2**21
 
 
-def test_a_state_of_another_model_is_refused(diarizer: Diarizer) -> None:
+def test_a_state_of_another_model_is_refused(diarizer: Diarizer, normalised: Diarizer) -> None:
+    for one, other, message in (
+        (diarizer, normalised, "mel.normalization none, but the model's is per_feature"),
+        (normalised, diarizer, "mel.normalization per_feature, but the model's is none"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            StreamingDiarizer(other).load_state_dict(StreamingDiarizer(one).state_dict())
     state = StreamingDiarizer(diarizer).state_dict() | {"cache": torch.zeros(0, 7)}
     with pytest.raises(
         ConfigError, match=r"widths \(7, 80\) and 4 slots, but the model's are \(\d+, 80\) and 4"
@@ -322,10 +398,16 @@ def test_infer_streams_at_the_latency_asked_for(
 
 
 def test_models_that_need_the_whole_recording_do_not_stream() -> None:
-    offline = Diarizer(load_config(TrainingConfig, [TINY]).diarizer)
-    message = r"mel\.normalization per_feature and peak_scaling none, but a stream needs none"
+    settings = load_config(TrainingConfig, [TINY]).diarizer
+    message = r"mel\.normalization per_feature and no prior, but .* convert --prior-of\)"
     with pytest.raises(ConfigError, match=message):
-        StreamingDiarizer(offline)
+        StreamingDiarizer(Diarizer(settings))
+    for normalization in ("per_feature", "none"):
+        settings.front_end["mel"] = {
+            "normalization": normalization, "peak_scaling": "item", "prior_seconds": 5.0
+        }  # fmt: skip
+        with pytest.raises(ConfigError, match=r"mel\.peak_scaling item, but a stream needs none"):
+            StreamingDiarizer(Diarizer(settings))
 
 
 def test_what_cannot_be_streamed(diarizer: Diarizer) -> None:

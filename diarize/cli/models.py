@@ -66,7 +66,8 @@ def _packaged() -> list[dict[str, Any]]:
         diarizer, inference = config["diarizer"], config.get("inference") or {}
         mel, card = diarizer["front_end"]["mel"], config.get("card") or {}
         hop = mel["hop_samples"] * SUBSAMPLING // diarizer.get("upsampling", 1)
-        streams = mel["normalization"] == mel["peak_scaling"] == "none"
+        causal = mel["normalization"] == "none" or mel.get("prior_seconds", 0) > 0
+        streams = causal and mel["peak_scaling"] == "none"
         latencies = inference.get("latencies") or {} if streams else {}
         named = [name for name in latencies if name != "default"]
         rows.append(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torchaudio.functional import melscale_fbanks
@@ -48,6 +48,10 @@ class LogMelConfig:
     """Standard deviation of the noise added to the waveform, in training only."""
     normalization: str = "per_feature"
     """``per_feature``: zero mean and unit deviation per item and mel bin; ``none``."""
+    prior_seconds: float = 0.0
+    """What a stream, which ``per_feature`` normalizes by what it has heard so far, begins with: so
+    many seconds like those of training. 0: training does not note what it hears, and the model
+    needs whole recordings."""
     peak_scaling: str = "none"
     """``item``: divide by the item's largest sample, as the published offline models do with a
     batch of one (in a larger one, by the largest of all items); ``none``."""
@@ -61,7 +65,7 @@ class LogMelConfig:
 
     def __post_init__(self) -> None:
         check_least(self, num_mels=1, window_samples=1, hop_samples=1, num_fft=1, dither=0)
-        check_least(self, frequency_masks=0, mask_bins=0)
+        check_least(self, frequency_masks=0, mask_bins=0, prior_seconds=0)
         check_choice("normalization", self.normalization, ("per_feature", "none"))
         check_choice("peak_scaling", self.peak_scaling, ("item", "none"))
         if self.sample_rate != SAMPLE_RATE:
@@ -69,6 +73,16 @@ class LogMelConfig:
                 f"sample_rate is {self.sample_rate}, but audio of any rate is heard at "
                 f"{SAMPLE_RATE}. Leave it out."
             )
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether what training heard is noted, for streams to begin with."""
+        return self.normalization == "per_feature" and self.prior_seconds > 0
+
+    @property
+    def streams(self) -> bool:
+        """Whether a frame needs nothing that is yet to come."""
+        return self.peak_scaling == "none" and (self.normalization == "none" or self.has_prior)
 
 
 class _Exactly(TorchFunctionMode):
@@ -91,11 +105,16 @@ class LogMel(nn.Module):
     """Log-mel energies, float32 whatever the autocast.
 
     The window and the filter bank are stored with the weights, since published models carry
-    their own, rounded, copies.
+    their own, rounded, copies; with a prior, what training heard is as well.
+
+    Attributes:
+        heard: (3, M), of models with a prior: how many frames training has heard, their mean and
+            their variance.
     """
 
     window: Tensor
     filter_bank: Tensor
+    heard: Tensor
 
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
@@ -119,13 +138,19 @@ class LogMel(nn.Module):
             ).T.float().numpy()  # fmt: skip
         self.register_buffer("window", torch.hann_window(config.window_samples, periodic=False))
         self.register_buffer("filter_bank", torch.tensor(filter_bank))  # (M, num_fft / 2 + 1)
+        if config.has_prior:
+            self.register_buffer("heard", torch.zeros(3, config.num_mels))
 
-    def forward(self, waveform: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, waveform: Tensor, num_samples: Tensor, so_far: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Features of a batch.
 
         Args:
             waveform: (B, N), -1 to 1; what lies beyond an item's samples is ignored.
             num_samples: (B,), samples before padding.
+            so_far: normalise each frame as a stream does, see `normalized_so_far`; the model has a
+                prior, or normalises nothing.
 
         Returns:
             Features (B, F, M) with F = N // hop_samples, zero beyond an item's frames, and the
@@ -134,13 +159,49 @@ class LogMel(nn.Module):
         with full_precision(waveform.device.type):
             num_frames = num_samples // self.config.hop_samples
             mel = self._log_energies(self._prepare(waveform.float(), num_samples))
-            frames = torch.arange(mel.shape[1], device=mel.device)
-            valid = (frames < num_frames[:, None]).unsqueeze(-1)  # (B, F, 1)
-            if self.config.normalization == "per_feature":
+            valid = _valid(mel, num_frames)
+            if self.training and self.config.has_prior:
+                self._note(mel, valid)
+            if self.config.normalization == "per_feature" and so_far:
+                mel, _ = normalized_so_far(mel, *self.prior())
+            elif self.config.normalization == "per_feature":
                 mel = _normalized(mel, valid, num_frames)
             if self.training and self.config.frequency_masks:
                 mel = torch.where(self._blanked(mel), self.config.mask_value, mel)
             return torch.where(valid, mel, 0.0), num_frames
+
+    def prior(self) -> tuple[Tensor, Tensor]:
+        """What a stream begins with, `normalized_so_far`'s mean and ``before``.
+
+        It counts for no more frames than training has heard.
+        """
+        num_frames, mean, variance = self.heard
+        rate = self.config.sample_rate / self.config.hop_samples
+        count = num_frames.clamp(max=self.config.prior_seconds * rate)
+        return mean, torch.stack([count, torch.zeros_like(count), count * variance])
+
+    @torch.no_grad()
+    def hear(self, waveform: Tensor, num_samples: Tensor) -> None:
+        """Add a batch to what training has heard, see `forward`; nothing is drawn, but in it."""
+        mel = self._log_energies(self._prepare(waveform.float(), num_samples))
+        self._note(mel, _valid(mel, num_samples // self.config.hop_samples))
+
+    @torch.no_grad()
+    def _note(self, mel: Tensor, valid: Tensor) -> None:
+        """Add the frames of a batch, and those of processes that train together, to `heard`."""
+        known, mean, variance = self.heard
+        centred = torch.where(valid, mel - mean, 0.0)
+        counts = valid.sum(dtype=mel.dtype).expand_as(mean)
+        sums = torch.stack([counts, centred.sum((0, 1)), centred.square().sum((0, 1))])
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(sums)
+        count, total, squares = sums
+        share = count / (known + count).clamp(min=1)
+        offset = total / count.clamp(min=1)
+        spread = squares / count.clamp(min=1) - offset.square()
+        # Chan, Golub and LeVeque 1979, "Updating formulae", equation 2.1
+        variance = variance + share * (spread - variance + (1 - share) * offset.square())
+        self.heard.copy_(torch.stack([known + count, mean + share * offset, variance]))
 
     def _prepare(self, waveform: Tensor, num_samples: Tensor) -> Tensor:
         """The waveform scaled, dithered and pre-emphasised, with silence as padding."""
@@ -216,6 +277,37 @@ class LogMel(nn.Module):
         power = (windowed @ taken(cosine, 0, turns)).square()
         power = power + (windowed @ taken(sine, 0, turns)).square()
         return power.float().transpose(1, 2)
+
+
+def normalized_so_far(mel: Tensor, mean: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Zero mean and unit deviation over all frames until each, and what came before them.
+
+    Frames do not depend on later ones, so that however a recording is cut, they are the same.
+
+    Args:
+        mel: (B, F, M), energies.
+        mean: (M,), a mean that was expected; sums of deviations from it are small, and exact.
+        before: (B, 3, M), or (3, M) for all: of what came before, the number of frames, the sum of
+            their deviations and that of the squares of these; in the precision of all sums.
+
+    Returns:
+        Features (B, F, M), and the same sums with these frames, (B, 3, M).
+    """
+    centred = (mel - mean).to(before.dtype)
+    terms = torch.stack([torch.ones_like(centred), centred, centred.square()], dim=2)
+    first = before.expand(len(mel), 1, *before.shape[-2:]) if before.ndim == 2 else before[:, None]
+    sums = torch.cat([first, terms], dim=1).cumsum(dim=1)  # (B, 1 + F, 3, M)
+    count, total, squares = sums[:, 1:].unbind(dim=2)
+    offset = total / count
+    variance = (squares - total * offset).clamp(min=0) / (count - 1).clamp(min=1)
+    features = (centred - offset) / (variance.sqrt() + DEVIATION_FLOOR)
+    return features.to(mel.dtype), sums[:, -1]
+
+
+def _valid(mel: Tensor, num_frames: Tensor) -> Tensor:
+    """(B, F, 1), True before padding."""
+    frames = torch.arange(mel.shape[1], device=mel.device)
+    return (frames < num_frames[:, None]).unsqueeze(-1)
 
 
 def _normalized(mel: Tensor, valid: Tensor, num_frames: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Log-mel energies of samples as they come.
+"""Log-mel features of samples as they come.
 
 F feature frames, M mel bins.
 """
@@ -6,18 +6,23 @@ F feature frames, M mel bins.
 import torch
 from torch import Tensor
 
-from diarize.frontend.log_mel import LogMel
+from diarize.frontend.log_mel import LogMel, normalized_so_far
 from diarize.latency import rows_known
 
 
 class MelStream:
-    """The log-mel energies of a whole recording, whatever the pieces that it comes in.
+    """The log-mel features of a whole recording, whatever the pieces that it comes in.
+
+    A model that normalises ``per_feature`` has each frame normalised by those until it and by its
+    prior, since later ones are not known.
 
     Attributes:
         emphasised: (sample,), pre-emphasised samples that frames to come will hear.
         last_sample: (1,), the last one as it came.
         num_samples: samples so far.
         num_frames: frames handed out so far.
+        heard: (3, M), float64, what they add up to, see `normalized_so_far`; None where nothing is
+            normalised.
     """
 
     def __init__(self, mel: LogMel) -> None:
@@ -27,6 +32,10 @@ class MelStream:
         self.last_sample = torch.zeros(1)
         self.num_samples = 0
         self.num_frames = 0
+        self.heard: Tensor | None = None
+        if mel.config.normalization == "per_feature":
+            mean, before = mel.prior()
+            self._mean, self.heard = mean.cpu(), before.cpu().double()
 
     def push(self, samples: Tensor) -> Tensor:
         """The frames that these samples complete, (F, M)."""
@@ -58,4 +67,7 @@ class MelStream:
         energies = self._mel.energies(heard, num_frames)[0].cpu()
         self.emphasised = self.emphasised[num_frames * config.hop_samples :].clone()
         self.num_frames += num_frames
-        return energies
+        if self.heard is None:
+            return energies
+        features, (self.heard,) = normalized_so_far(energies[None], self._mean, self.heard)
+        return features[0]
