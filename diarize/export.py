@@ -99,6 +99,11 @@ def export(
     graph = graph_of(diarizer, "int8" if int8 else "float32")
     if streaming is not None:
         refuse_windowed(diarizer)
+        if diarizer.front_end.mel.config.normalization != "none":
+            raise CheckpointError(
+                "the model normalises what it hears by all that it has heard so far, but the graph "
+                "of a step does not. Export it for windows: --latency offline."
+            )
         step = Step(diarizer, streaming)
         graph = _graph_of_step(graph, step)
     latencies = {} if graph.latency is None else {config.latency: graph.latency}

@@ -37,7 +37,7 @@ ROWS = [
     (3, "data model nemo", LEVEL_3),
     (3, "nemotron", LEVEL_3),
     (3, "checkpoint", LEVEL_3),
-    (4, "step streaming", LEVEL_3),
+    (4, "prior step streaming", LEVEL_3),
     (4, "inference rehearsal", LEVEL_3),
     (4, "export", LEVEL_3),
     (4, "sharding", LEVEL_3 | {"pytorch_lightning"}),

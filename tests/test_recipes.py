@@ -114,3 +114,12 @@ def test_a_package_says_what_each_step_ran_on(
     assert (packaged.window, packaged.postprocess.onset) == (70.0, 0.6)
     card = (tmp_path / "model" / "config.yaml").read_text()
     assert card.index("commit: first") < card.index("commit: second")
+    # One that needs whole recordings streams when it is given a prior.
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+    write_manifest(tmp_path / "dev.jsonl", [Session("a", tmp_path / "a.wav")])
+    prior = ("--prior-of", tmp_path / "dev.jsonl", "window=70")
+    assert run(monkeypatch, "package", tmp_path / "second", tmp_path / "live", *prior) == 0
+    live = load_checkpoint(tmp_path / "live")
+    assert live.front_end.mel.config.streams and not diarizer.front_end.mel.config.streams
+    assert live.front_end.mel.heard[0, 0] == 100 and live.inference["window"] == 70.0
+    assert "prior_of: dev.jsonl" in (tmp_path / "live" / "config.yaml").read_text()

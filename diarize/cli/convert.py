@@ -20,7 +20,8 @@ def add_convert(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         help="write any model as model.safetensors with config.yaml",
         description="Write any model that --model takes as a folder with model.safetensors and "
         "config.yaml, which loads without unpickling and without other files. How the model is "
-        "best run is kept, and what is known of its making.",
+        "best run is kept, and what is known of its making. With --prior-of, a model that "
+        "normalises what it hears over whole recordings streams as well.",
     )
     parser.add_argument("model", metavar="MODEL", help="a name, a checkpoint, or exp/name")
     parser.add_argument(
@@ -30,6 +31,11 @@ def add_convert(verbs: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--dtype", choices=DTYPES, default="float32",
         help="of the parameters on disk; they are float32 again when loaded. float32, the "
         "default, changes nothing; the others halve the size",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prior-of", metavar="MANIFEST", type=Path,
+        help="begin streams with what these sessions sound like on average, such as those of "
+        "training; what comes is normalised by that and by all that was heard so far",
     )  # fmt: skip
     parser.set_defaults(run=run_convert)
     return parser
@@ -43,6 +49,13 @@ def run_convert(args: argparse.Namespace) -> int:
     from diarize.checkpoint import build, read_checkpoint, save_checkpoint
 
     checkpoint = read_checkpoint(args.model)
+    card = origin_of(args.model) | checkpoint.card
+    if args.prior_of is not None:
+        from diarize.manifest import read_manifest
+        from diarize.prior import with_prior
+
+        checkpoint = with_prior(checkpoint, read_manifest(args.prior_of))
+        card |= {"prior_of": args.prior_of.name}
     diarizer = build(checkpoint)
     dtype = getattr(torch, args.dtype)
     for name, parameter in diarizer.named_parameters():
@@ -51,7 +64,7 @@ def run_convert(args: argparse.Namespace) -> int:
                 f"{checkpoint.path}: {name} goes to {parameter.abs().max():g}, but {args.dtype} "
                 f"ends at {torch.finfo(dtype).max:g}. Give another --dtype."
             )
-    save_checkpoint(diarizer, args.output, dtype, origin_of(args.model) | checkpoint.card)
+    save_checkpoint(diarizer, args.output, dtype, card)
     size = (args.output / "model.safetensors").stat().st_size
     told = f"{args.output}: {size / 1e6:.1f} MB in {args.dtype}."
     print(f"diarize convert: {told}", file=sys.stderr)

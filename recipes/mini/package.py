@@ -4,8 +4,10 @@
         postprocess.onset=0.6 postprocess.offset=0.6
 
 ``key=value`` sets how the model is best run, keys of ``InferenceConfig``; the values were chosen on
-development sessions (``diarize tune``). The facts are those of every experiment that the last one
-began from. The prose of the card, ``README.md``, is written by hand beside it.
+development sessions (``diarize tune``). ``--prior-of MANIFEST`` makes a model stream that did not
+note in training what it heard: it begins with what these sessions sound like. The facts are those
+of every experiment that the last one began from. The prose of the card, ``README.md``, is written
+by hand beside it.
 """
 
 import argparse
@@ -16,10 +18,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from diarize.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from diarize.checkpoint import build, read_checkpoint, save_checkpoint
 from diarize.config import load_config, to_dict
 from diarize.errors import DiarizeError
 from diarize.inference import InferenceConfig
+from diarize.manifest import read_manifest
+from diarize.prior import with_prior
 
 LARGEST = 16 * 2**20
 """Bytes of a packaged model."""
@@ -30,17 +34,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--prior-of", metavar="MANIFEST", type=Path)
     parser.add_argument("settings", metavar="key=value", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     try:
-        diarizer = load_checkpoint(args.experiment)
         chosen = to_dict(load_config(InferenceConfig, overrides=args.settings))
+        checkpoint = read_checkpoint(args.experiment)
+        if args.prior_of is not None:
+            checkpoint = with_prior(checkpoint, read_manifest(args.prior_of))
+        diarizer = build(checkpoint)
         diarizer.postprocess = chosen.pop("postprocess")
         diarizer.inference = chosen
         card: dict[str, Any] = {
             "parameters": sum(p.numel() for p in diarizer.parameters()),
             "steps": steps(args.experiment),
         }
+        if args.prior_of is not None:
+            card["prior_of"] = args.prior_of.name
     except (DiarizeError, OSError) as error:
         print(f"package.py: {error}", file=sys.stderr)
         return 1
