@@ -305,6 +305,26 @@ def test_models_that_hear_features_do_not_stream(
         ExportedStream(ExportedDiarizer(folder))
 
 
+def test_streams_that_are_normalised_are_not_written(tmp_path: Path) -> None:
+    front_end = {
+        "_target_": "diarize.frontend.stacking.Stacking",
+        "width": 8,
+        "mel": {"num_mels": 8, "normalization": "per_feature", "prior_seconds": 5.0},
+    }
+    encoder = {
+        "_target_": "diarize.encoder.transformer.Transformer",
+        "width": 8,
+        "inner": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+    }
+    settings = {"front_end": front_end, "encoder": encoder}
+    diarizer = Diarizer(load_config(DiarizerConfig, values=settings)).eval()
+    with pytest.raises(CheckpointError, match="by all that it has heard so far, but the graph"):
+        export(diarizer, tmp_path / "graph", latency="1.04s")
+    assert not (tmp_path / "graph").exists()
+
+
 @pytest.mark.parametrize(
     "name, content, message",
     [
