@@ -40,6 +40,7 @@ class ToneDiarizer(nn.Module):
 
     grid = FrameGrid(16000, HOP, 160)
     hears = AUDIO
+    judge = Diarizer.judge
 
     def __init__(self, num_slots: int = 4) -> None:
         super().__init__()
