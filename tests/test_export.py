@@ -215,7 +215,7 @@ def test_recordings_are_diarized_without_torch(
     assert told.returncode == 0, told.stderr
     assert turns(told.stdout) == turns(wanted)
     assert wanted.count("SPEAKER conversation") > 5
-    windows = ["--window", "20", "--format", "json", "--output", tmp_path]
+    windows = ["--window", "20", "--format", "rttm,json", "--output", tmp_path]
     told = without_torch("infer", DEMO, "--model", packaged, *windows)
     assert told.returncode == 0, told.stderr
     (record,) = tmp_path.glob("*.passport")
