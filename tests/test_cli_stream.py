@@ -249,7 +249,7 @@ def test_what_cannot_be_streamed(
     assert main(["stream", "-", "--model", str(model), *LATENCY]) == 1
     assert "-: ends within a sample" in capsys.readouterr().err
     assert main(["stream", str(audio), "--model", "default", *LATENCY]) == 1
-    assert "a stream needs none of either" in capsys.readouterr().err
+    assert "per_feature and no prior" in capsys.readouterr().err
     assert main(["stream", str(audio), "--model", str(model), "--latency", "offline"]) == 1
     assert "latency is offline, but a stream has no end to wait for" in capsys.readouterr().err
     for given in ([], [str(audio), "--microphone"]):
