@@ -10,10 +10,11 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 corpus=$here/../shared/speech real=$here/../shared/real output=$here/exp/default stage=0 stop_stage=4
 passed=() few="" hours=6 short=() tried=() brief=()
+model=conf/small.yaml
 while [ $# -gt 0 ]; do
   case $1 in
     --toy)
-      passed+=(--toy) tried=(--toy) few=2 hours=0.017
+      passed+=(--toy) tried=(--toy) model=conf/tiny.yaml few=2 hours=0.017
       short=(--config min_utterances=2 --config max_utterances=3)
       brief+=(trainer.max_steps=4 trainer.log_every=2 trainer.validate_every=4)
       shift
@@ -54,7 +55,7 @@ train() {  # train NAME SETTING...: one step, by conf/NAME.yaml
   local name=$1
   shift
   log "stage 2: training $output/$name"
-  diarize train conf/small.yaml "$conf/sorted.yaml" "$conf/$name.yaml" \
+  diarize train "$model" "$conf/sorted.yaml" "$conf/$name.yaml" \
     "data.utterances=$corpus/train.jsonl" "data.noise=$data/noises/noise.jsonl" \
     "data.rir=$data/noises/rir.jsonl" "data.validation=$data/unheard/manifest.jsonl" "$@" \
     "${brief[@]}" --output "$output/$name" --resume > /dev/null
