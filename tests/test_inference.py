@@ -579,7 +579,8 @@ def test_audio_and_features_are_not_taken_for_each_other(array: Session, tmp_pat
         ManifestError, match=r"features is features of 3 numbers .* of 8 numbers ev"
     ):
         diarize_features(RowDiarizer(), np.zeros((5, 3)))
-    assert "channel 1 is asked for, but features" in only(replace(array, channel=1), RowDiarizer()).reason
+    told = only(replace(array, channel=1), RowDiarizer()).reason
+    assert "channel 1 is asked for, but features" in told
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 5, TONES), (0, TONES), (5, 0)])
