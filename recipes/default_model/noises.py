@@ -313,26 +313,19 @@ def held_out(sessions: list[Session], seed: int) -> list[bool]:
     return [place <= last for place in places]
 
 
-def load(corpus: Path, kept: list[int]) -> Sources:
+def load(corpus: Path, kept: list[int], rooms: list[Session]) -> Sources:
     """Decode the corpus, or map what was decoded before."""
     speech = Corpus.from_manifest(corpus / "train.jsonl")
     noises = Corpus.from_manifest(corpus / "noise_train.jsonl", spoken=False)
     lines = np.argsort(speech.voice, kind="stable")
     spoken = np.split(lines, np.flatnonzero(np.diff(speech.voice[lines])) + 1)
-    rooms = [session.audio for session in rooms_of(corpus)]
     loud = np.array([number for number in kept if noises.power[number] > FAINT])
     if not loud.size or len(rooms) < 2:
         raise CorpusError(
             f"{corpus}: has {loud.size} noises to remix and {len(rooms)} rooms, but 1 and 2 are "
-            "needed. Add to noise_train.jsonl or rir.jsonl."
+            "needed. Add to noise_train.jsonl or to --rir."
         )
-    return Sources(speech, spoken, noises, loud, rooms)
-
-
-def rooms_of(corpus: Path) -> list[Session]:
-    """Those that recipes/mini/prepare.py keeps for training."""
-    rooms = read_manifest(corpus / "rir.jsonl")
-    return rooms[: len(rooms) * 4 // 5]
+    return Sources(speech, spoken, noises, loud, [session.audio for session in rooms])
 
 
 def write_clips(output: Path, sources: Sources, seconds: float, seed: int) -> list[Session]:
@@ -373,8 +366,11 @@ def write_clips(output: Path, sources: Sources, seconds: float, seed: int) -> li
 def main() -> int:
     """Split the recorded noises; make the others."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", type=Path, help="with train, noise_train and rir .jsonl")
+    parser.add_argument("corpus", type=Path, help="with train and noise_train .jsonl")
     parser.add_argument("output", type=Path)
+    parser.add_argument(
+        "--rir", type=Path, required=True, help="manifest of rooms for training, by prepare.py"
+    )
     parser.add_argument("--hours", type=float, default=6.0, help="of synthetic noise")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--toy", action="store_true", help="a minute of synthetic noise")
@@ -389,12 +385,12 @@ def main() -> int:
         recorded = read_manifest(args.corpus / "noise_train.jsonl")
         out = held_out(recorded, args.seed)
         kept = [number for number, held in enumerate(out) if not held]
-        sources = load(args.corpus, kept)
+        rooms = read_manifest(args.rir)
+        sources = load(args.corpus, kept, rooms)
         args.output.mkdir(parents=True, exist_ok=True)
         clips = write_clips(args.output, sources, 60 if args.toy else 3600 * args.hours, args.seed)
         held = [session for session, held in zip(recorded, out, strict=True) if held]
         write_manifest(args.output / "noise_heldout.jsonl", held)
-        rooms = rooms_of(args.corpus)
         trained = len(rooms) * 9 // 10
         write_manifest(args.output / "rir.jsonl", rooms[:trained])
         write_manifest(args.output / "rir_heldout.jsonl", rooms[trained:])

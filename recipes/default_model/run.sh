@@ -44,7 +44,8 @@ fi
 
 if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
   log "stage 0: noises, and sessions of development in noises and rooms that training never hears"
-  python recipes/default_model/noises.py "$corpus" "$data/noises" --hours "$hours"
+  python recipes/default_model/noises.py "$corpus" "$data/noises" --hours "$hours" \
+    --rir "$first/data/rir_train.jsonl"
   diarize simulate "$corpus/dev.jsonl" --config conf/simulate.yaml \
     --config "num_speakers=[0,1,1,1]" "${short[@]}" --num-sessions "${few:-60}" --seed 1 \
     --noise "$data/noises/noise_heldout.jsonl" --rir "$data/noises/rir_heldout.jsonl" \

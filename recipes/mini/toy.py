@@ -2,7 +2,8 @@
 
     python recipes/mini/toy.py FOLDER
 
-Voices are harmonic tones of different pitch: six to train on, four each for development and test.
+Voices are harmonic tones of different pitch: six to train on, four each for development and the
+two tests.
 """
 
 import sys
@@ -14,7 +15,7 @@ import soundfile
 from diarize.audio import SAMPLE_RATE
 from diarize.manifest import Session, write_manifest
 
-SPEAKERS = {"train": 6, "dev": 4, "test": 4}
+SPEAKERS = {"train": 6, "dev": 4, "test": 4, "test_other": 4}
 UTTERANCES = 4
 SECONDS = 1.5
 
