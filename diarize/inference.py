@@ -22,11 +22,11 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from diarize import exported_stream
 from diarize.audio import SAMPLE_RATE, TOLERANCE
 from diarize.config import load_config
 from diarize.errors import AudioError, ConfigError, DiarizeError, FeatureError, ManifestError
 from diarize.exported import ExportedDiarizer
+from diarize.exported_stream import ExportedStream
 from diarize.frames import FrameGrid
 from diarize.latency import LATENCIES, OFFLINE, StreamingConfig, parse_latency
 from diarize.manifest import Session
@@ -34,6 +34,7 @@ from diarize.postprocess import PostprocessConfig, to_turns
 from diarize.progress import progress as tell
 from diarize.recording import AUDIO, Kind, open_recording, refuse_unheard
 from diarize.stitching import Window, counts_as_speech, listen, plan_windows, stitch
+from diarize.stream import Stream, Streamed, feed_together, finish_together
 from diarize.turns import Turn
 
 if TYPE_CHECKING:
@@ -50,25 +51,15 @@ FED = 60 * SAMPLE_RATE
 """Samples that a stream is fed at a time."""
 
 
-class Network(Protocol):
+class Network(Streamed, Protocol):
     """What a session is judged by: a `Diarizer`, or a graph of one."""
 
-    postprocess: dict[str, Any]
-    """Thresholds it was tuned with, as keys of `PostprocessConfig`."""
     inference: dict[str, Any]
     """How it is best run, as keys of `InferenceConfig`."""
 
     @property
-    def grid(self) -> FrameGrid:
-        """The clock of posteriors."""
-
-    @property
     def hears(self) -> Kind:
         """Audio, or features of some width and frame shift."""
-
-    @property
-    def num_slots(self) -> int:
-        """Speakers a window can hold."""
 
     def judge(self, signal: Array, num_samples: NDArray[np.int64]) -> tuple[Array, Array]:
         """Posteriors and embeddings of a batch of windows.
@@ -421,7 +412,7 @@ def _run_streaming(
     show: bool,
 ) -> Iterator[Diarization | Failure]:
     """Some jobs at a time, some of their audio at a time."""
-    feed_together, finish_together, begin = _streaming(diarizer, latency)
+    begin = _streaming(diarizer, latency)
     total = sum(job.num_samples for job in jobs) / SAMPLE_RATE
     with tell(total, "seconds of audio", show) as advance:
         for first in range(0, len(jobs), config.batch_size):
@@ -449,18 +440,13 @@ def _run_streaming(
                     yield _judge_stream(job, np.concatenate([*parts, rest]), diarizer, config)
 
 
-def _streaming(
-    diarizer: Network, latency: StreamingConfig
-) -> tuple[Callable[..., list[Array]], Callable[..., list[Array]], Callable[[], Any]]:
-    """What feeds streams of a model together, what ends them, and what begins one."""
+def _streaming(diarizer: Network, latency: StreamingConfig) -> Callable[[], Stream]:
+    """What begins a stream of a model."""
     if isinstance(diarizer, ExportedDiarizer):
-        exported = partial(exported_stream.ExportedStream, diarizer, with_turns=False)
-        return exported_stream.feed_together, exported_stream.finish_together, exported
-    from diarize import streaming  # which needs torch
+        return partial(ExportedStream, diarizer, with_turns=False)
+    from diarize.streaming import StreamingDiarizer  # which needs torch
 
-    model = cast("Diarizer", diarizer)
-    begin = partial(streaming.StreamingDiarizer, model, latency, with_turns=False)
-    return streaming.feed_together, streaming.finish_together, begin
+    return partial(StreamingDiarizer, cast("Diarizer", diarizer), latency, with_turns=False)
 
 
 def _judge_stream(

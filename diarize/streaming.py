@@ -17,15 +17,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from diarize.cache import SpeakerCache
-from diarize.config import load_config
-from diarize.errors import AudioError, ConfigError
+from diarize.errors import ConfigError
 from diarize.frontend.mel_stream import MelStream
 from diarize.latency import KEYS, LATENCIES, OFFLINE, Chunk, StreamingConfig, parse_latency
-from diarize.liveturns import LiveTurns
 from diarize.model import Diarizer, enough_memory
 from diarize.postprocess import PostprocessConfig
 from diarize.recording import AUDIO
-from diarize.turns import Turn, in_order
+from diarize.stream import Stream
+from diarize.turns import Turn
 
 Waveform = NDArray[np.float32]
 
@@ -62,7 +61,7 @@ def refuse_windowed(diarizer: Diarizer) -> None:
         )
 
 
-class StreamingDiarizer:
+class StreamingDiarizer(Stream):
     """One stream of audio.
 
     Args:
@@ -81,6 +80,8 @@ class StreamingDiarizer:
     Raises:
         ConfigError: if the model or the latency cannot stream.
     """
+
+    _diarizer: Diarizer
 
     def __init__(
         self,
@@ -101,13 +102,7 @@ class StreamingDiarizer:
             raise ConfigError(
                 f"latency is {OFFLINE}, but a stream has no end to wait for. Name another."
             )
-        if max_speakers is not None and max_speakers < 1:
-            raise ConfigError(
-                f"max_speakers is {max_speakers}, but a stream tells of at least 1. Raise it."
-            )
-        if postprocess is None:
-            postprocess = load_config(PostprocessConfig, values=diarizer.postprocess)
-        self._diarizer = diarizer
+        super().__init__(diarizer, postprocess, max_speakers, with_turns)
         self._config = config
         self._frames = torch.tensor([getattr(config, key) for key in KEYS])
         width = diarizer.front_end.embedding_dim
@@ -119,41 +114,7 @@ class StreamingDiarizer:
         self._features = torch.zeros(0, mel.num_mels)
         self._first = 0  # the row of the recording that stands first in _features
         self._answered = 0  # rows whose chunks are done
-        self._ended = False
-        self._ready: list[Waveform] = []  # answers that were not handed out
-        shift = diarizer.grid.frame_shift
-        self._live = LiveTurns(diarizer.num_slots, shift, postprocess) if with_turns else None
-        self._untold: list[Turn] = []
-        self._max_speakers = max_speakers
         self.wait = (config.chunk + config.right) * diarizer.front_end.grid.frame_shift
-
-    def feed(self, samples: Waveform) -> Waveform:
-        """Posteriors that these samples decide.
-
-        Args:
-            samples: (sample,), the next ones at 16 kHz, -1 to 1; any number.
-
-        Returns:
-            (frame, slot) float32, the next frames of ``diarizer.grid``; often none.
-
-        Raises:
-            AudioError: if they are not one channel of finite numbers, or the stream has ended.
-        """
-        (posterior,) = feed_together([self], [samples])
-        return posterior
-
-    def finish(self) -> Waveform:
-        """The end: posteriors of the frames that are left, (frame, slot)."""
-        (posterior,) = finish_together([self])
-        return posterior
-
-    def turns(self) -> list[Turn]:
-        """Turns that were decided since this was last asked, by start; none is ever taken back.
-
-        A turn is decided when nothing that is to come can change it; after `finish`, all are.
-        """
-        told, self._untold = in_order(self._untold), []
-        return told
 
     @property
     def duration(self) -> float:
@@ -235,21 +196,19 @@ class StreamingDiarizer:
             for start, end, slot, confidence in state["untold"].tolist()
         ]
 
-    def _checked(self, samples: Waveform) -> Tensor:
-        samples = np.asarray(samples, dtype=np.float32)
-        if samples.ndim != 1 or not np.isfinite(samples).all():
-            raise AudioError(
-                f"stream: the samples have shape {samples.shape}, or some are no numbers, but one "
-                "channel of finite ones is expected. Look at what made them."
-            )
-        if self._ended:
-            raise AudioError("stream: it has ended, but samples come. Begin another.")
-        return torch.tensor(samples)
+    def _push(self, samples: Waveform) -> None:
+        self._keep(self._mel.push(torch.tensor(samples)))
 
-    def _end(self) -> None:
-        if not self._ended:
-            self._keep(self._mel.finish())
-            self._ended = True
+    def _close(self) -> None:
+        self._keep(self._mel.finish())
+
+    @classmethod
+    @torch.inference_mode()
+    def _run(cls, streams: "Sequence[StreamingDiarizer]") -> None:
+        while due := [(s, step) for s in streams if (step := s._next()) is not None]:
+            heard = _hear(streams[0]._diarizer, [step for _, step in due])
+            for (stream, step), (embedding, posterior) in zip(due, heard, strict=True):
+                stream._take(step, embedding, posterior)
 
     def _keep(self, features: Tensor) -> None:
         self._features = torch.cat([self._features, features])
@@ -280,50 +239,11 @@ class StreamingDiarizer:
         known = len(step.memory) - step.wanted.start
         first = known + chunk.before
         answer = posterior[first * finer : first * finer + chunk.num_answers(finer)].numpy()
-        answer[:, self._max_speakers or answer.shape[1] :] = 0.0  # slots are in order of arrival
         self._answered = chunk.end
         spare = max(chunk.end - self._config.left * self._per_frame - self._first, 0)
         self._features, self._first = self._features[spare:].clone(), self._first + spare
-        self._ready.append(answer)
         self._memory.remember(by_frame[:known], embedding[own], by_frame[first:])
-        if self._live is not None:  # what is no number is nobody's speech
-            self._untold += self._live.push(np.nan_to_num(answer, nan=0.0))
-
-
-def feed_together(
-    streams: Sequence[StreamingDiarizer], samples: Sequence[Waveform]
-) -> list[Waveform]:
-    """What each stream's samples decide; chunks that are due go through the network together.
-
-    Args:
-        streams: of one model; each may have its own latency, length and time.
-        samples: the next ones of each, see `StreamingDiarizer.feed`.
-
-    Returns:
-        (frame, slot) of each, as if it had been fed alone.
-
-    Raises:
-        AudioError: see `StreamingDiarizer.feed`; then no stream has taken any samples.
-        ConfigError: if the streams have several models, or one stands there twice.
-    """
-    _check_streams(streams)
-    checked = [s._checked(piece) for s, piece in zip(streams, samples, strict=True)]
-    for stream, piece in zip(streams, checked, strict=True):  # all of them, or none
-        stream._keep(stream._mel.push(piece))
-    return _answer(streams)
-
-
-def finish_together(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
-    """The ends: posteriors of the frames that each stream has left, (frame, slot)."""
-    _check_streams(streams)
-    begun = [not stream._ended for stream in streams]
-    for stream in streams:
-        stream._end()
-    answers = _answer(streams)
-    for stream, ends in zip(streams, begun, strict=True):
-        if ends and stream._live is not None:
-            stream._untold += stream._live.finish(stream.duration)
-    return answers
+        self._tell(answer)
 
 
 @dataclass(frozen=True)
@@ -341,31 +261,6 @@ class _Step:
     chunk: Chunk
     memory: Tensor
     wanted: range
-
-
-def _check_streams(streams: Sequence[StreamingDiarizer]) -> None:
-    if len({id(stream) for stream in streams}) < len(streams):
-        raise ConfigError("a stream stands there twice, but it has one end. Name it once.")
-    if len({id(stream._diarizer) for stream in streams}) > 1:
-        raise ConfigError(
-            "the streams have several models, but what is heard together goes through one. "
-            "Feed them apart."
-        )
-
-
-@torch.inference_mode()
-def _answer(streams: Sequence[StreamingDiarizer]) -> list[Waveform]:
-    """Run every step whose context has come."""
-    while due := [(i, step) for i, s in enumerate(streams) if (step := s._next()) is not None]:
-        heard = _hear(streams[0]._diarizer, [step for _, step in due])
-        for (index, step), (embedding, posterior) in zip(due, heard, strict=True):
-            streams[index]._take(step, embedding, posterior)
-    answers = []
-    for stream in streams:
-        none = np.zeros((0, stream._diarizer.num_slots), dtype=np.float32)
-        answers.append(np.concatenate([none, *stream._ready]))
-        stream._ready = []
-    return answers
 
 
 def _hear(diarizer: Diarizer, steps: Sequence[_Step]) -> list[tuple[Tensor, Tensor]]:

@@ -25,7 +25,7 @@ ROWS = [
     (1, "config progress", LEVEL_1),
     (1, "activity audio features formats hub postprocess turntaking", LEVEL_1),
     (1, "capture experiment gap latency liveturns recording score speech stitching", LEVEL_1),
-    (1, "exported manifest picture tune", LEVEL_1),
+    (1, "exported manifest picture stream tune", LEVEL_1),
     (1, "benchmark calibration exported_stream librispeech rooms view", LEVEL_1),
     (2, "augment dropout graph muon", LEVEL_2),
     (2, "activation attention", LEVEL_2),

@@ -8,13 +8,15 @@ import torch
 from test_streaming import TINY, noise
 
 from diarize.config import load_config
+from diarize.errors import AudioError, ConfigError
 from diarize.exported import GraphConfig
-from diarize.exported_stream import ExportedStream, feed_together, finish_together
+from diarize.exported_stream import ExportedStream
 from diarize.graph import as_written
 from diarize.latency import parse_latency
 from diarize.model import Diarizer
 from diarize.module import TrainingConfig
 from diarize.step import Step, behind, rows_from
+from diarize.stream import feed_together, finish_together
 from diarize.streaming import StreamingDiarizer
 
 SETTINGS = [
@@ -104,6 +106,18 @@ def test_streams_of_any_age_go_together(diarizer: Diarizer) -> None:
         alone = StreamingDiarizer(diarizer, SETTINGS[0])
         wanted = np.concatenate([alone.feed(samples), alone.finish()])
         np.testing.assert_allclose(answer, wanted, atol=1e-4)
+
+
+def test_what_one_stream_cannot_take_none_takes(diarizer: Diarizer) -> None:
+    graph = Graph(diarizer, SETTINGS[0])
+    one, other = ExportedStream(graph), ExportedStream(graph)
+    with pytest.raises(AudioError, match="some are no numbers"):
+        feed_together([one, other], [noise(1.0), np.full(3, np.nan, dtype=np.float32)])
+    assert (one.duration, other.duration) == (0.0, 0.0)
+    with pytest.raises(ConfigError, match="a stream stands there twice"):
+        finish_together([one, one])
+    with pytest.raises(ConfigError, match="max_speakers is 0, but a stream tells of at least 1"):
+        ExportedStream(graph, max_speakers=0)
 
 
 def test_rows_lie_behind_those_that_count() -> None:

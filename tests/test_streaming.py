@@ -21,7 +21,8 @@ from diarize.manifest import Session
 from diarize.model import Diarizer
 from diarize.module import TrainingConfig
 from diarize.postprocess import PostprocessConfig, to_turns
-from diarize.streaming import StreamingDiarizer, feed_together, finish_together
+from diarize.stream import feed_together, finish_together
+from diarize.streaming import StreamingDiarizer
 from diarize.turns import in_order
 
 TINY = Path(__file__).parents[1] / "conf" / "tiny.yaml"

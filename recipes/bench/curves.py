@@ -131,7 +131,8 @@ def streams(diarizer: Any, number: int, folder: Path) -> Found:
     """A step of so many streams, cache and queue full."""
     from diarize.latency import LATENCIES, parse_latency
     from diarize.model import Diarizer
-    from diarize.streaming import StreamingDiarizer, feed_together
+    from diarize.stream import feed_together
+    from diarize.streaming import StreamingDiarizer
 
     del folder
     config = diarizer.config

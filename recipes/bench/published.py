@@ -232,7 +232,8 @@ def at_once(diarizer: Any, cell: Cell, waveform: Any) -> list[float]:
 
 def stepwise(diarizer: Any, cell: Cell, waveform: Any) -> list[float]:
     """Seconds of each step of streams that are fed together."""
-    from diarize.streaming import StreamingDiarizer, feed_together
+    from diarize.stream import feed_together
+    from diarize.streaming import StreamingDiarizer
 
     streams = [StreamingDiarizer(diarizer, cell.latency) for _ in range(cell.batch)]
     piece, steps = round(cell.chunk * RATE), []

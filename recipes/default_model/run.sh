@@ -17,6 +17,7 @@ while [ $# -gt 0 ]; do
       passed+=(--toy) tried=(--toy) model=conf/tiny.yaml few=2 hours=0.017
       short=(--config min_utterances=2 --config max_utterances=3)
       brief+=(trainer.max_steps=4 trainer.log_every=2 trainer.validate_every=4)
+      brief+=(diarizer.front_end.mel.prior_seconds=5)  # as conf/small.yaml, to stream
       shift
       continue
       ;;

@@ -13,7 +13,8 @@ from diarize.inference import InferenceConfig, diarize_waveform
 from diarize.model import Diarizer, DiarizerConfig
 from diarize.nemotron import named
 from diarize.postprocess import PostprocessConfig, to_turns
-from diarize.streaming import StreamingDiarizer, feed_together, finish_together
+from diarize.stream import feed_together, finish_together
+from diarize.streaming import StreamingDiarizer
 
 pytestmark = pytest.mark.parity
 
