@@ -28,6 +28,7 @@ def draw(path: str | Path, calibration: Calibration) -> None:
         calibration: what is drawn.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, NullFormatter
 
     figure = Figure(figsize=(9.0, 5.6), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, height_ratios=[3.0, 1.0])
@@ -40,6 +41,8 @@ def draw(path: str | Path, calibration: Calibration) -> None:
         above.set(title=title, xlim=(0, 1), ylim=(0, 1))
         above.legend(frameon=False, loc="upper left", fontsize="small")
         below.set(xlabel="stated", yscale="log")
+        below.yaxis.set_major_formatter(EngFormatter(sep=""))
+        below.yaxis.set_minor_formatter(NullFormatter())  # between decades, labels would overlap
         for own in (above, below):
             own.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("true")
